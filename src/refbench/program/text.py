@@ -1,0 +1,402 @@
+"""The program file: one step a line, blocks closed by ``end``. See docs/program-format.md.
+
+The agent parses the same format in C; both refuse what they do not know, so that a file of a
+later version never runs as something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import get_args
+
+from refbench.errors import UsageError
+from refbench.program import steps as s
+
+VERSION = 1
+HEADER = f"refbench-program {VERSION}"
+MAX_DEPTH = 16
+MAX_REGIONS = 1 << 20
+_LABEL = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+
+
+def dump(program: s.Program) -> str:
+    """The text of a program; :func:`parse` of it gives the program back."""
+    lines = [HEADER, f"name {program.name}"]
+    if program.observe_all:
+        lines.append("observe all")
+    lines += _dump_block(program.steps, "")
+    return "\n".join(lines) + "\n"
+
+
+def _dump_block(steps: tuple[s.Step, ...], indent: str) -> Iterator[str]:
+    for step in steps:
+        yield from (indent + line for line in _dump_step(step))
+
+
+def _dump_step(step: s.Step) -> Iterator[str]:
+    match step:
+        case s.Phase(name):
+            yield f"phase {name or '-'}"
+        case s.Measure(label):
+            yield f"measure {label}"
+        case s.Map(region, size, populate):
+            yield f"map {region} {size}" + (" populate" if populate else "")
+        case s.MapAnonymous(region, size, after):
+            yield f"map-anonymous {region} {size} {after}"
+        case s.Unmap(region, offset, length):
+            yield f"unmap {region} {offset} {length}"
+        case s.Touch():
+            yield _dump_touch(step)
+        case s.Expect(region, offset, length, content, stride, once):
+            extra = f" stride={stride}" if stride != 1 else ""
+            yield f"expect {region} {offset} {length} {content}{extra}{' once' if once else ''}"
+        case s.Advise(region, offset, length, advice):
+            yield f"advise {region} {offset} {length} {advice}"
+        case s.Protect(region, offset, length, protection):
+            yield f"protect {region} {offset} {length} {protection}"
+        case s.Lock(region, offset, length, on):
+            yield f"{'lock' if on else 'unlock'} {region} {offset} {length}"
+        case s.Remap(region, offset, length, target, new_length):
+            yield f"remap {region} {offset} {length} {target} {new_length}"
+        case s.KernelReads(region, offset, length, via, content):
+            yield f"kernel-reads {region} {offset} {length} {via} {content}"
+        case s.KernelWrites(region, offset, length, via, value):
+            yield f"kernel-writes {region} {offset} {length} {via} {value}"
+        case s.Reference(action):
+            yield f"reference {action}"
+        case s.Settle():
+            yield "settle"
+        case s.KernelLog(action):
+            yield f"kernel-log {action}"
+        case s.Repeat(count, body):
+            yield f"repeat {count}"
+            yield from _dump_block(body, "  ")
+            yield "end"
+        case s.Fork(child, parent, parent_first):
+            yield "fork" + (" parent-first" if parent_first else "")
+            yield from _dump_block(child, "  ")
+            yield "parent"
+            yield from _dump_block(parent, "  ")
+            yield "end"
+        case s.Parallel(groups):
+            yield "parallel"
+            for group in groups:
+                yield f"  threads {group.count}" + (" loop" if group.loop else "")
+                yield from _dump_block(group.body, "    ")
+                yield "  end"
+            yield "end"
+
+
+def _dump_touch(step: s.Touch) -> str:
+    plain = s.Touch(step.region, step.offset, step.length, step.access, step.stride)
+    text = f"touch {step.region} {step.offset} {step.length} {step.access} {step.stride}"
+    for name in ("size", "order", "seed", "count", "value"):
+        if getattr(step, name) != getattr(plain, name):
+            text += f" {name}={getattr(step, name)}"
+    return text + (" shared" if step.shared else "")
+
+
+def load(path: Path) -> s.Program:
+    """The program in a file.
+
+    :raises UsageError: when it cannot be read or is not a program; the line is named.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"The program file {path} cannot be read: {error}.", remedy="Check the path."
+        ) from None
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str = "program") -> s.Program:
+    """The program in a text.
+
+    :raises UsageError: naming ``source`` and the line.
+    """
+    return _Parser(text, source).program()
+
+
+class _Parser:
+    """Recursive descent over lines; ``self.at`` is the line that errors name."""
+
+    def __init__(self, text: str, source: str) -> None:
+        self.source = source
+        self.at = 0
+        stripped = ((i, line.split("#")[0].split()) for i, line in enumerate(text.splitlines(), 1))
+        self.lines = [(i, words) for i, words in stripped if words]
+        self.next = 0
+        self.raw = text.splitlines()
+
+    def fail(self, message: str) -> UsageError:
+        return UsageError(
+            f"{self.source}, line {self.at}: {message}.",
+            remedy="docs/program-format.md describes every step.",
+        )
+
+    def take(self) -> list[str] | None:
+        if self.next == len(self.lines):
+            return None
+        self.at, words = self.lines[self.next]
+        self.next += 1
+        return words
+
+    def program(self) -> s.Program:
+        if self.take() != HEADER.split():
+            raise self.fail(f"the first line must be {HEADER!r}")
+        name = "unnamed"
+        observe_all = False
+        words = self.take()
+        while words and words[0] in ("name", "observe"):
+            if words[0] == "name":
+                name = " ".join(words[1:])
+            elif words[1:] in (["all"], ["failures"]):
+                observe_all = words[1] == "all"
+            else:
+                raise self.fail("observe is followed by all or failures")
+            words = self.take()
+        if words:
+            self.next -= 1
+        body, closer = self.block(0)
+        if closer:
+            raise self.fail(f"{closer!r} without a block to close")
+        return s.Program(name, body, observe_all)
+
+    def block(self, depth: int) -> tuple[tuple[s.Step, ...], str]:
+        """Steps up to ``end``, ``parent`` or the end of the file, and which it was."""
+        if depth > MAX_DEPTH:
+            raise self.fail(f"blocks are nested deeper than {MAX_DEPTH}")
+        steps: list[s.Step] = []
+        while (words := self.take()) is not None:
+            if words in (["end"], ["parent"]):
+                return tuple(steps), words[0]
+            steps.append(self.step(words, depth))
+        return tuple(steps), ""
+
+    def body(self, depth: int, *, until: str = "end") -> tuple[s.Step, ...]:
+        opened = self.at
+        steps, closer = self.block(depth + 1)
+        if closer != until:
+            self.at = opened
+            raise self.fail(f"the block that starts here is not closed by {until!r}")
+        return steps
+
+    def step(self, words: list[str], depth: int) -> s.Step:
+        verb, *rest = words
+        if verb == "repeat":
+            return s.Repeat(self.number(self.only(rest, 1)[0], least=1), self.body(depth))
+        if verb == "fork":
+            parent_first = self.flag(rest, "parent-first")
+            self.only(rest, 0)
+            child = self.body(depth, until="parent")
+            return s.Fork(child, self.body(depth), parent_first)
+        if verb == "parallel":
+            self.only(rest, 0)
+            return s.Parallel(self.groups(depth))
+        parser = _SIMPLE.get(verb)
+        if parser is None:
+            raise self.fail(f"unknown step {verb!r}")
+        return parser(self, rest)
+
+    def groups(self, depth: int) -> tuple[s.Threads, ...]:
+        groups: list[s.Threads] = []
+        while (words := self.take()) not in (None, ["end"]):
+            assert words is not None
+            if words[0] != "threads":
+                raise self.fail("a parallel block holds threads blocks only")
+            rest = words[1:]
+            loop = self.flag(rest, "loop")
+            count = self.number(self.only(rest, 1)[0], least=1)
+            groups.append(s.Threads(count, self.body(depth + 1), loop))
+        if not groups or all(group.loop for group in groups):
+            raise self.fail("a parallel block needs a threads block that ends")
+        return tuple(groups)
+
+    # -- words ---------------------------------------------------------------------------
+
+    def only(self, words: list[str], count: int) -> list[str]:
+        if len(words) != count:
+            raise self.fail(f"expected {count} words after the step's name, found {len(words)}")
+        return words
+
+    def flag(self, words: list[str], name: str) -> bool:
+        if words and words[-1] == name:
+            words.pop()
+            return True
+        return False
+
+    def number(self, text: str, *, least: int = 0) -> int:
+        try:
+            value = int(text, 0)
+        except ValueError:
+            raise self.fail(f"{text!r} is not a number") from None
+        if value < least or value >= 1 << 63:
+            raise self.fail(f"{text} is out of range")
+        return value
+
+    def region(self, text: str) -> int:
+        value = self.number(text)
+        if value >= MAX_REGIONS:
+            raise self.fail(f"regions are numbered below {MAX_REGIONS}")
+        return value
+
+    def range(self, words: list[str]) -> tuple[int, int, int]:
+        return self.region(words[0]), self.number(words[1]), self.number(words[2])
+
+    def one_of(self, text: str, known: tuple[str, ...]) -> str:
+        if text not in known:
+            raise self.fail(f"{text!r} is not one of {', '.join(known)}")
+        return text
+
+    def content(self, text: str) -> s.Content:
+        if text == "pattern" or text == "zero":
+            return text  # type: ignore[return-value]
+        return self.byte(text)
+
+    def byte(self, text: str) -> int:
+        value = self.number(text)
+        if value > 0xFF:
+            raise self.fail(f"{text} is not a byte")
+        return value
+
+    def label(self, text: str) -> str:
+        if not _LABEL.match(text):
+            raise self.fail(f"{text!r} is not a lower-case label of at most 31 characters")
+        return text
+
+    def pairs(self, words: list[str], known: tuple[str, ...]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals or key not in known or key in found:
+                raise self.fail(f"{word!r} is not one of {', '.join(k + '=' for k in known)}")
+            found[key] = value
+        return found
+
+
+def _phase(p: _Parser, words: list[str]) -> s.Step:
+    name = p.only(words, 1)[0]
+    return s.Phase("" if name == "-" else p.label(name))
+
+
+def _measure(p: _Parser, words: list[str]) -> s.Step:
+    return s.Measure(p.label(p.only(words, 1)[0]))
+
+
+def _map(p: _Parser, words: list[str]) -> s.Step:
+    populate = p.flag(words, "populate")
+    p.only(words, 2)
+    return s.Map(p.region(words[0]), p.number(words[1], least=1), populate)
+
+
+def _map_anonymous(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 3)
+    return s.MapAnonymous(p.region(words[0]), p.number(words[1], least=1), p.region(words[2]))
+
+
+def _unmap(p: _Parser, words: list[str]) -> s.Step:
+    return s.Unmap(*p.range(p.only(words, 3)))
+
+
+def _touch(p: _Parser, words: list[str]) -> s.Step:
+    shared = p.flag(words, "shared")
+    if len(words) < 5:
+        raise p.fail("touch needs a region, an offset, a length, an access and a stride")
+    access = p.one_of(words[3], get_args(s.Access))
+    stride = p.number(words[4], least=1)
+    extra = p.pairs(words[5:], ("size", "order", "seed", "count", "value"))
+    size = p.number(extra.get("size", "1"), least=1)
+    if size > stride:
+        raise p.fail("a touch's size is larger than its stride")
+    return s.Touch(
+        *p.range(words),
+        access,  # type: ignore[arg-type]
+        stride,
+        size,
+        p.one_of(extra.get("order", "forward"), get_args(s.Order)),  # type: ignore[arg-type]
+        p.number(extra.get("seed", "0")),
+        p.number(extra.get("count", "0")),
+        p.byte(extra.get("value", "0x55")),
+        shared,
+    )
+
+
+def _expect(p: _Parser, words: list[str]) -> s.Step:
+    once = p.flag(words, "once")
+    if len(words) < 4:
+        raise p.fail("expect needs a region, an offset, a length and a content")
+    extra = p.pairs(words[4:], ("stride",))
+    stride = p.number(extra.get("stride", "1"), least=1)
+    return s.Expect(*p.range(words), p.content(words[3]), stride, once)
+
+
+def _advise(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 4)
+    return s.Advise(*p.range(words), p.one_of(words[3], s.ADVICE))
+
+
+def _protect(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 4)
+    return s.Protect(*p.range(words), p.one_of(words[3], get_args(s.Protection)))  # type: ignore[arg-type]
+
+
+def _lock(p: _Parser, words: list[str]) -> s.Step:
+    return s.Lock(*p.range(p.only(words, 3)))
+
+
+def _unlock(p: _Parser, words: list[str]) -> s.Step:
+    return s.Lock(*p.range(p.only(words, 3)), on=False)
+
+
+def _remap(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 5)
+    return s.Remap(*p.range(words), p.region(words[3]), p.number(words[4]))
+
+
+def _kernel_reads(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 5)
+    via = p.one_of(words[3], get_args(s.KernelRead))
+    return s.KernelReads(*p.range(words), via, p.content(words[4]))  # type: ignore[arg-type]
+
+
+def _kernel_writes(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 5)
+    via = p.one_of(words[3], get_args(s.KernelWrite))
+    return s.KernelWrites(*p.range(words), via, p.byte(words[4]))  # type: ignore[arg-type]
+
+
+def _reference(p: _Parser, words: list[str]) -> s.Step:
+    return s.Reference(p.one_of(p.only(words, 1)[0], get_args(s.Tampering)))  # type: ignore[arg-type]
+
+
+def _settle(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 0)
+    return s.Settle()
+
+
+def _kernel_log(p: _Parser, words: list[str]) -> s.Step:
+    return s.KernelLog(p.one_of(p.only(words, 1)[0], ("mark", "clean")))  # type: ignore[arg-type]
+
+
+_SIMPLE: dict[str, Callable[[_Parser, list[str]], s.Step]] = {
+    "phase": _phase,
+    "measure": _measure,
+    "map": _map,
+    "map-anonymous": _map_anonymous,
+    "unmap": _unmap,
+    "touch": _touch,
+    "expect": _expect,
+    "advise": _advise,
+    "protect": _protect,
+    "lock": _lock,
+    "unlock": _unlock,
+    "remap": _remap,
+    "kernel-reads": _kernel_reads,
+    "kernel-writes": _kernel_writes,
+    "reference": _reference,
+    "settle": _settle,
+    "kernel-log": _kernel_log,
+}
