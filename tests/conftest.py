@@ -1,0 +1,125 @@
+"""What every test may ask for: who runs it, a cache that is filled once, the command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = Path(sys.executable).with_name("refbench")
+NOBODY = 65534
+
+Refbench = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No test inherits what the person who runs it has set for refbench.
+
+    The one exception is REFBENCH_TEST_CACHE: a folder that keeps built agents between runs.
+    They are found there by the hash of everything that they are made of, so that a kept one
+    is never an old one.
+    """
+    kept = {"REFBENCH_TEST_CACHE", "REFBENCH_ACCEL"}
+    for name in [n for n in os.environ if n.startswith("REFBENCH_") and n not in kept]:
+        del os.environ[name]
+    os.environ["NO_COLOR"] = "1"
+    os.environ.pop("FORCE_COLOR", None)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the source tree."""
+    return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The artefact cache of this test session, also exported as REFBENCH_CACHE."""
+    kept = os.environ.get("REFBENCH_TEST_CACHE")
+    path = Path(kept) if kept else tmp_path_factory.mktemp("cache")
+    path.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REFBENCH_CACHE", str(path))
+        yield path
+
+
+@pytest.fixture
+def as_root() -> None:
+    """Skips the test for an ordinary user."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def as_user() -> None:
+    """Skips the test for root."""
+    if os.geteuid() == 0:
+        pytest.skip("examines what an ordinary user gets; `make test` repeats it as one")
+
+
+@pytest.fixture(scope="session")
+def user_prefix() -> Sequence[str]:
+    """What to put before a command to run it as an ordinary user; empty when we are one."""
+    if os.geteuid() != 0:
+        return ()
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("setpriv (util-linux) is not installed")
+    return (
+        setpriv,
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+    )
+
+
+@pytest.fixture
+def user_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty folder that both root and the ordinary user can reach and write.
+
+    pytest's own temporary folders are closed to everybody but the one who runs it.
+    """
+    with tempfile.TemporaryDirectory(prefix="refbench-test-") as name:
+        path = Path(name)
+        path.chmod(0o777)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def refbench() -> Refbench:
+    """Run the command line in a process of its own.
+
+    ``refbench("run", "-w", "sparse-touch", env={...}, timeout=60)``; environment variables
+    are added to ours, a value of None removes one. The return code is for the test to judge.
+    """
+
+    def run(
+        *arguments: str | os.PathLike[str],
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 100,
+        prefix: Sequence[str] = (),
+    ) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, **{k: v for k, v in (env or {}).items() if v is not None}}
+        for name in [name for name, value in (env or {}).items() if value is None]:
+            environment.pop(name, None)
+        return subprocess.run(
+            [*prefix, str(COMMAND), *map(os.fspath, arguments)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            timeout=timeout,
+        )
+
+    return run
