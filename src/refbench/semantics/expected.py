@@ -1,0 +1,156 @@
+"""What is expected of each mechanism, committed before it is measured.
+
+A mechanism that does not name a property is expected to meet it. A key is the name of a property,
+optionally with conditions after ``@``, separated by commas: ``fork-child@events=fork`` (an option
+of the mechanism), ``clean-write@uffd=user-mode-only`` (a fact that the agent reports),
+``remap-move@kernel<6.17`` (the kernel of the target). The key with the most conditions that hold
+wins. :func:`refbench.semantics.check.expectation` reads them.
+"""
+
+from __future__ import annotations
+
+from refbench.words import Verdict
+
+Expectations = dict[str, tuple[Verdict, str]]
+
+_MET = Verdict.MET
+_NOT = Verdict.NOT_MET
+_REFUSED = Verdict.REFUSED
+_UNAVAILABLE = Verdict.UNAVAILABLE
+
+
+def _no_reference(reason: str) -> Expectations:
+    return {
+        name: (_UNAVAILABLE, reason)
+        for name in ("reference-changed", "reference-truncated", "reference-unmapped")
+    }
+
+
+_ANON: Expectations = {
+    "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing."),
+    "neighbour-vma": (_NOT, "It is anonymous memory, so the kernel merges the two VMAs."),
+    **_no_reference("There is no reference page."),
+}
+
+_MEMSET: Expectations = {
+    "dontneed": (_NOT, "The pattern is in the pages alone; fresh ones are zero."),
+    "free-reclaimed": (_NOT, "A reclaimed page comes back as zero."),
+    "remap-grow": (_NOT, "What mremap adds is fresh anonymous memory: zero."),
+    "neighbour-vma": (_NOT, "It is anonymous memory, so the kernel merges the two VMAs."),
+    **_no_reference("The pattern is copied when mapped; no page stays behind."),
+}
+
+_MEMFD: Expectations = {
+    "clean-core": (
+        _NOT,
+        "A file-backed private VMA without a written page is left out of a core by default.",
+    ),
+    "free": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
+    "free-reclaimed": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
+    "collapse": (_REFUSED, "No VMA is as long as a huge page: EINVAL."),
+    "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
+    "remap-move@kernel<6.17": (_REFUSED, "mremap of more than one VMA: EFAULT."),
+    "remap-grow": (_REFUSED, "mremap that resizes more than one VMA: EFAULT."),
+}
+
+_MEMFD_FULL: Expectations = {
+    "free": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
+    "free-reclaimed": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
+    "collapse": (_REFUSED, "The huge page of a file is not mapped over a private copy: EINVAL."),
+    "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
+    "remap-grow": (_NOT, "The new part lies behind the end of the file: SIGBUS."),
+}
+
+_UFFD_COMMON: Expectations = {
+    "clean-procmem": (
+        _REFUSED,
+        "/proc/PID/mem faults without permission to retry, which userfaultfd needs: EIO.",
+    ),
+    "clean-core": (_NOT, "A core dump never asks a userfaultfd; missing pages are holes."),
+    "collapse": (_REFUSED, "khugepaged leaves missing pages of a userfaultfd alone: EINVAL."),
+    "remap-move": (_NOT, "Without UFFD_EVENT_REMAP the registration is dropped."),
+    "remap-grow": (_NOT, "Without UFFD_EVENT_REMAP the registration is dropped."),
+    "stored-by-procmem": (
+        _REFUSED,
+        "/proc/PID/mem faults without permission to retry, which userfaultfd needs: EIO.",
+    ),
+    "fork-child": (_NOT, "Without UFFD_EVENT_FORK the child's registration is dropped: zero."),
+    "fork-child@atfork=yes": (_MET, "The child registers its ranges anew."),
+    "fork-child-store": (_NOT, "Without UFFD_EVENT_FORK the child's registration is dropped."),
+    "fork-child-store@atfork=yes": (_MET, "The child registers its ranges anew."),
+    "fork-grandchild": (_NOT, "Without UFFD_EVENT_FORK the registration is dropped: zero."),
+    "fork-grandchild@atfork=yes": (_MET, "Each child registers its ranges anew."),
+    **_no_reference("Pages are copied one by one; none is shared."),
+}
+
+_KERNEL_ACCESS = (
+    "clean-write",
+    "clean-direct",
+    "clean-vmreadv",
+    "stored-by-read",
+    "stored-by-vmwritev",
+    "mlock",
+    "mlock-shares",
+)
+
+_UFFD: Expectations = {
+    **_UFFD_COMMON,
+    "fork-child@events=fork": (_MET, "The reader of UFFD_EVENT_FORK serves the child too."),
+    "fork-child-store@events=fork": (_MET, "The reader of UFFD_EVENT_FORK serves the child too."),
+    "fork-grandchild@events=fork": (_MET, "Events of the child name the grandchild."),
+    "mlock-shares": (_NOT, "mlock faults every page in; each becomes a page of its own."),
+    **{
+        f"{name}@uffd=user-mode-only": (
+            _REFUSED,
+            "A userfaultfd of an ordinary user does not serve faults of the kernel: EFAULT.",
+        )
+        for name in _KERNEL_ACCESS
+    },
+}
+
+_UFFD_SIGBUS: Expectations = {
+    **_UFFD_COMMON,
+    **{
+        name: (_REFUSED, "A fault of the kernel has no handler to raise SIGBUS in: EFAULT.")
+        for name in _KERNEL_ACCESS
+    },
+}
+
+_SEGV: Expectations = {
+    **{
+        name: (_REFUSED, "The kernel respects PROT_NONE and raises no signal: EFAULT.")
+        for name in _KERNEL_ACCESS
+    },
+    "clean-procmem": (_NOT, "/proc/PID/mem overrides PROT_NONE and finds zero pages."),
+    "clean-core": (_NOT, "Untouched anonymous memory is left out of a core."),
+    "stored-by-procmem": (_NOT, "The later first touch fills the page over what was stored."),
+    "threads-read": (_NOT, "The page is accessible while it is being filled."),
+    "threads-store": (_NOT, "The fill overwrites what other threads stored in the meantime."),
+    "dontneed": (_NOT, "The page stays accessible and is zero; no signal comes."),
+    "free-reclaimed": (_NOT, "A reclaimed page comes back as zero; no signal comes."),
+    "collapse": (_REFUSED, "Each touched page splits the VMA; none is as long as a huge page."),
+    "remap-move": (_NOT, "The handler does not know the new address."),
+    "remap-move@kernel<6.17": (_REFUSED, "mremap of more than one VMA: EFAULT."),
+    "remap-grow": (_NOT, "The handler does not know the new address."),
+    "protect": (_NOT, "mprotect opens pages that were never filled."),
+    **_no_reference("The pattern is copied at first touch; no page is shared."),
+}
+
+_KSM: Expectations = {
+    "dontneed": (_NOT, "The pattern is in the pages alone; fresh ones are zero."),
+    "remap-grow": (_NOT, "What mremap adds is fresh anonymous memory: zero."),
+    "mlock-shares": (_NOT, "mlock faults a writable mapping in for writing: merged pages split."),
+    **_no_reference("Which page is kept is the kernel's choice and out of reach."),
+}
+
+EXPECTED: dict[str, Expectations] = {
+    "anon": _ANON,
+    "memset": _MEMSET,
+    "memfd": _MEMFD,
+    "memfd-full": _MEMFD_FULL,
+    "uffd": _UFFD,
+    "uffd-sigbus": _UFFD_SIGBUS,
+    "segv": _SEGV,
+    "ksm": _KSM,
+}
+"""By mechanism and property: the verdict, and the reason in one sentence."""
