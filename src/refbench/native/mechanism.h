@@ -4,7 +4,10 @@
  *
  * The same file serves three front ends: the agent, the Python module refbench.native and (later)
  * the malloc interposer. It must not allocate with malloc, print, or exit. Everything that it
- * needs later is made in setup(), which is never timed; map() and everything after may be timed.
+ * needs later is made in setup(), which no workload's time contains; map() and everything after
+ * may be timed. Several threads may call map() and forget() of one context at the same time.
+ * A mechanism that owns signals passes faults outside its own mappings on to the handler that was
+ * installed before its own.
  */
 #ifndef REFBENCH_MECHANISM_H
 #define REFBENCH_MECHANISM_H
@@ -160,7 +163,27 @@ int rb_munmap(struct rb_context *ctx, void *addr, size_t size);
 int rb_mprotect(struct rb_context *ctx, void *addr, size_t size, int prot);
 int rb_madvise(struct rb_context *ctx, void *addr, size_t size, int advice);
 
+/*
+ * What map() usually needs: a new mapping exactly at addr, or anywhere when addr is NULL. Never
+ * replaces one that is there. MAP_FIXED_NOREPLACE is added, the rest of flags is passed on.
+ * NULL with *error filled in: which limit the kernel met, where it is known.
+ */
+void *rb_map_new(struct rb_context *ctx, void *addr, size_t size, int prot, int flags, int fd,
+		 int64_t offset, struct rb_error *error);
+
+/* *error for a mapping of size bytes that the kernel refused with errno err. Returns -1. */
+int rb_fail_map(struct rb_error *error, size_t size, int err);
+
+/* Add to a counter of ctx->counters; safe in signal handlers and from any thread. */
+void rb_count(atomic_uint_least64_t *counter);
+
 /* A whole number read from a /proc or /sys file; -1 if it cannot be read. */
 int64_t rb_read_number(const char *path);
+
+/* The number behind key in a file of "key: number" or "key number" lines; -1 if there is none. */
+int64_t rb_read_field(const char *path, const char *key);
+
+/* VMAs of this process, counted in /proc/self/maps; -1 if that cannot be read. */
+int64_t rb_count_vmas(void);
 
 #endif

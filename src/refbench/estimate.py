@@ -1,0 +1,83 @@
+"""About how long a run will take, before anything has been measured.
+
+A rough guide for people who wait, not a result: it counts a program's touches and the bytes
+that it maps, and multiplies them with typical costs. The first round of a session replaces it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refbench.grammar import Spec
+from refbench.program import Fork, Map, MapAnonymous, Parallel, Program, Repeat, Step, Touch
+
+PROCESS = 3e-3
+"""Seconds for starting one agent."""
+SNAPSHOT = 0.5e-3
+"""Seconds that a sample spends on memory snapshots and checks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds that one mechanism takes for a mapped byte, a mapped block and a touched page."""
+
+    byte: float = 0.0
+    block: float = 0.0
+    touch: float = 1.0e-6
+    settle: float = 0.0
+
+
+_DEFAULT = Cost(byte=1e-9, touch=5e-6)
+_COSTS = {
+    "anon": Cost(),
+    "memset": Cost(byte=0.4e-9, touch=0.1e-6),
+    "memfd": Cost(block=4e-6, touch=2e-6),
+    "memfd-full": Cost(byte=0.5e-9),
+    "uffd": Cost(touch=12e-6),
+    "uffd-sigbus": Cost(touch=4e-6),
+    "segv": Cost(touch=6e-6),
+    "ksm": Cost(byte=0.6e-9, touch=2e-6, settle=0.4),
+}
+"""Read off runs on one x86_64 machine under virtualisation, rounded up."""
+
+
+def run_seconds(program: Program, mechanism: Spec, page_size: int, iterations: int) -> float:
+    """Seconds for one run of ``program``: a process, a warm-up and ``iterations`` samples."""
+    cost = _COSTS.get(mechanism.name, _DEFAULT)
+    mapped, touched = _totals(program.steps)
+    blocks = mapped / (page_size * int(mechanism.get("block", "1"), 0)) if cost.block else 0
+    sample = (
+        SNAPSHOT
+        + mapped * cost.byte
+        + blocks * cost.block
+        + touched * cost.touch
+        + (cost.settle if mapped else 0)
+    )
+    return PROCESS + sample * (1 + iterations)
+
+
+def _totals(steps: tuple[Step, ...]) -> tuple[int, int]:
+    """Bytes mapped and places touched."""
+    mapped = touched = 0
+    for step in steps:
+        times = 1
+        bodies: tuple[tuple[Step, ...], ...] = ()
+        match step:
+            case Map(_, size) | MapAnonymous(_, size):
+                mapped += size
+            case Touch():
+                places = -(-step.length // step.stride)
+                touched += min(places, step.count or places)
+            case Repeat(count, body):
+                times, bodies = count, (body,)
+            case Fork(child, parent):
+                bodies = (child, parent)
+            case Parallel(groups):
+                bodies = tuple(group.body for group in groups)
+            case _:
+                pass
+        for body in bodies:
+            inner = _totals(body)
+            mapped += times * inner[0]
+            touched += times * inner[1]
+    return mapped, touched

@@ -1,0 +1,207 @@
+"""Planning: which cells, in which order, and about how long they will take."""
+
+from __future__ import annotations
+
+import fnmatch
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from refbench.errors import UsageError
+from refbench.estimate import run_seconds
+from refbench.grammar import Spec, suggest
+from refbench.plugins import Registry
+from refbench.program import Program, parse
+from refbench.samples import CellId
+from refbench.words import Case, Cell, Pattern
+
+BENCH_MECHANISMS = (
+    "anon",
+    "memset",
+    "memfd",
+    "memfd:block=16",
+    "memfd:block=512",
+    "memfd-full",
+    "uffd",
+    "uffd:events=fork",
+    "uffd-sigbus",
+    "uffd-sigbus:atfork",
+    "segv",
+    "ksm",
+)
+"""What ``refbench run`` compares when nothing else is asked for."""
+
+DEFAULT_RUNS = 15
+DEFAULT_ITERATIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks for, as texts. Empty tuples mean the bench preset."""
+
+    mechanisms: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    """Cases, workloads, or globs of either."""
+    parameters: tuple[tuple[str, str], ...] = ()
+    """Put over the options of every workload selected; cases then count as plain workloads."""
+    program: str = ""
+    """The text of a program of the user's own, instead of workloads."""
+    pattern: str = "byte:0xAA"
+    thp: bool = False
+    runs: int = DEFAULT_RUNS
+    iterations: int = DEFAULT_ITERATIONS
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Cells and how often each is measured.
+
+    ``runs`` fresh processes a cell, each with one warm-up sample and ``iterations`` more.
+    """
+
+    cells: tuple[Cell, ...]
+    runs: int
+    iterations: int
+    seed: int
+    seconds: float = field(compare=False, default=0.0)
+    """A rough estimate for one core, known before anything ran; the first round corrects it."""
+
+    def rounds(self) -> Iterator[tuple[int, tuple[Cell, ...]]]:
+        """Each round measures every cell once, in an order of its own drawn from the seed.
+
+        Whatever drifts during a session (frequency, neighbours, fragmentation) is spread over
+        all cells instead of falling on the last ones.
+        """
+        for index in range(self.runs):
+            order = list(self.cells)
+            random.Random(f"{self.seed}/{index}").shuffle(order)
+            yield index, tuple(order)
+
+
+def cell_id(cell: Cell) -> CellId:
+    """The cell as journals name it."""
+    return CellId(
+        key=cell.key,
+        workload=cell.workload,
+        mechanism=str(cell.mechanism),
+        pattern=cell.pattern.text,
+        case=cell.case,
+        thp=cell.thp,
+    )
+
+
+def make_plan(registry: Registry, page_size: int, request: Request) -> Plan:
+    """The plan for ``request`` on a target with ``page_size``.
+
+    :raises UsageError: for a name, option or pattern that does not exist or fit.
+    """
+    if request.runs < 1 or request.iterations < 1:
+        raise UsageError(
+            f"{request.runs} runs of {request.iterations} iterations measure nothing.",
+            remedy="Ask for at least one of each.",
+        )
+    pattern = Pattern.parse(request.pattern)
+    mechanisms = select_mechanisms(registry, request.mechanisms)
+    named: list[tuple[str, str, Program]]
+    if request.program:
+        program = parse(request.program)
+        named = [(f"program:{program.name}", "", program)]
+    else:
+        named = [
+            (str(spec), case, registry.workload(spec).program(spec, page_size))
+            for spec, case in select_workloads(registry, request.workloads, request.parameters)
+        ]
+    cells = tuple(
+        Cell(label, mechanism, pattern, program, case, request.thp)
+        for label, case, program in named
+        for mechanism in mechanisms
+    )
+    seconds = request.runs * sum(
+        run_seconds(cell.program, cell.mechanism, page_size, request.iterations) for cell in cells
+    )
+    return Plan(cells, request.runs, request.iterations, request.seed, seconds)
+
+
+def split_specs(texts: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Specs separated by commas, although a comma also separates the options of one spec.
+
+    A piece starts a new spec when it has a colon, is a known name or is a glob; otherwise it
+    is one more option of the spec before it: ``memfd:block=16,anon`` are two.
+    """
+    names = set(known)
+    for text in texts:
+        current = ""
+        for piece in text.split(","):
+            starts = ":" in piece or piece.strip() in names or _is_glob(piece)
+            if current and not starts and ":" in current:
+                current += "," + piece
+                continue
+            if current:
+                yield current
+            current = piece.strip()
+        if current:
+            yield current
+
+
+def select_mechanisms(registry: Registry, texts: Sequence[str]) -> tuple[Spec, ...]:
+    """The mechanisms that texts such as ``anon,memfd:block=16`` or ``uffd*`` name.
+
+    :raises UsageError: for a name or option that does not exist.
+    """
+    known = registry.mechanisms
+    chosen: dict[Spec, None] = {}
+    for text in split_specs(texts or BENCH_MECHANISMS, known):
+        names = _matching(text, known) if _is_glob(text) else [text]
+        for name in names:
+            spec = Spec.parse(name, what="mechanism")
+            chosen[registry.mechanism(spec).canonical(spec)] = None
+    return tuple(chosen)
+
+
+def select_workloads(
+    registry: Registry, texts: Sequence[str], parameters: Sequence[tuple[str, str]] = ()
+) -> list[tuple[Spec, str]]:
+    """``(workload, case or "")`` pairs that texts such as ``sparse-*`` or ``dense-read`` name.
+
+    :raises UsageError: for a name or option that does not exist.
+    """
+    both = sorted({*registry.cases, *registry.workloads})
+    chosen: dict[tuple[Spec, str], None] = {}
+    for text in split_specs(texts or list(registry.cases), both):
+        if _is_glob(text):
+            # A glob stands for cases; for workloads only where it matches no case.
+            try:
+                names = _matching(text, registry.cases)
+            except UsageError:
+                names = _matching(text, both)
+        else:
+            names = [text]
+        for name in names:
+            chosen[_workload(registry, name, parameters)] = None
+    return list(chosen)
+
+
+def _workload(
+    registry: Registry, name: str, parameters: Sequence[tuple[str, str]]
+) -> tuple[Spec, str]:
+    case: Case | None = registry.cases.get(name)
+    spec = case.workload if case else Spec.parse(name, what="workload")
+    if spec.name not in registry.workloads:
+        known = sorted({*registry.cases, *registry.workloads})
+        raise UsageError(
+            f"There is no workload or case {spec.name!r}.", remedy=suggest(spec.name, known)
+        )
+    spec = registry.workload(spec).canonical(spec.with_options(dict(parameters)))
+    return spec, case.name if case and not parameters else ""
+
+
+def _is_glob(text: str) -> bool:
+    return any(character in text for character in "*?[") and ":" not in text
+
+
+def _matching(pattern: str, known: Iterable[str]) -> list[str]:
+    names = fnmatch.filter(sorted(known), pattern.strip())
+    if not names:
+        raise UsageError(f"Nothing matches {pattern!r}.", remedy=suggest(pattern, known))
+    return names

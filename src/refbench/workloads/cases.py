@@ -1,0 +1,36 @@
+"""The cases of the history: frozen. A changed preset gets a new name, never the old one."""
+
+from refbench.grammar import Spec
+from refbench.words import Case
+
+
+def _case(name: str, workload: str, summary: str) -> Case:
+    return Case(name, Spec.parse(workload, what="workload"), summary)
+
+
+CASES: tuple[Case, ...] = (
+    _case("sparse-write", "sparse-touch", "write one byte in every 16th page of 64 MiB"),
+    _case("sparse-read", "sparse-touch:access=read", "read one byte in every 16th page of 64 MiB"),
+    _case(
+        "sparse-random",
+        "sparse-touch:order=random,seed=1",
+        "write one byte in every 16th page of 64 MiB, in random order",
+    ),
+    _case("dense-write", "dense-touch", "write one byte in every page of 16 MiB"),
+    _case("dense-read", "dense-touch:access=read", "read one byte in every page of 16 MiB"),
+    _case(
+        "fork-child-write",
+        "fork-after-alloc",
+        "write every 4th page of 16 MiB, fork, the child writes every 2nd page",
+    ),
+    _case(
+        "fork-parent-read",
+        "fork-after-alloc:who=parent,access=read",
+        "write every 4th page of 16 MiB, fork, the parent reads every 2nd page",
+    ),
+    _case(
+        "churn-small",
+        "alloc-churn",
+        "64 times: map 1 MiB, write every 4th page, unmap; then one exit with 1 MiB mapped",
+    ),
+)
