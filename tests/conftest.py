@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("refbench")
 NOBODY = 65534
 
+Install = Callable[..., Path]
 Refbench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -31,6 +32,24 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     os.environ["NO_COLOR"] = "1"
     os.environ.pop("FORCE_COLOR", None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the tests that kill things go on."""
+    parser.addoption(
+        "--moments",
+        type=int,
+        default=5,
+        help="at how many seeded moments a process is killed (make chaos: 50)",
+    )
+
+
+@pytest.fixture(scope="session")
+def moments(pytestconfig: pytest.Config) -> int:
+    """At how many seeded moments a process is to be killed."""
+    value = pytestconfig.getoption("--moments")
+    assert isinstance(value, int)
+    return value
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +132,7 @@ def refbench() -> Refbench:
         for name in [name for name, value in (env or {}).items() if value is None]:
             environment.pop(name, None)
         return subprocess.run(
-            [*prefix, str(COMMAND), *map(os.fspath, arguments)],
+            [*prefix, str(COMMAND), *[os.fspath(argument) for argument in arguments]],
             capture_output=True,
             text=True,
             env=environment,
@@ -121,5 +140,39 @@ def refbench() -> Refbench:
             stdin=subprocess.DEVNULL,
             timeout=timeout,
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Install:
+    """Install distributions for real and return the folder that they are in.
+
+    ``refbench(..., env={"PYTHONPATH": str(install(one, other))})`` runs with them. Nothing is
+    downloaded, and nothing is written where the sources are.
+    """
+
+    def run(*sources: Path) -> Path:
+        work = tmp_path_factory.mktemp("installed")
+        copies = [
+            shutil.copytree(
+                source,
+                work / "sources" / source.name,
+                ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"),
+            )
+            for source in sources
+        ]
+        target = work / "target"
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
+            + ["--no-build-isolation", "--disable-pip-version-check", "--target", str(target)]
+            + [str(copy) for copy in copies],
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=110,
+        )
+        assert done.returncode == 0, done.stderr
+        return target
 
     return run

@@ -1,0 +1,54 @@
+# make bench      measure every mechanism on this machine and print the table
+# make test       lint, types and the whole test suite
+# make history    record the last commits with asv
+# make dashboard  publish asv's site
+# make chaos      the long version of the kill -9 tests
+# make clean      remove everything that the others made here, but no results
+#
+# No make? As root: apt-get install -y make; or go without: sh ./bootstrap && .venv/bin/refbench run
+.PHONY: bench test lint user chaos history dashboard clean bootstrap bootstrap-test
+
+# Emulators use their own translator in tests: hardware virtualisation differs between machines.
+REFBENCH_ACCEL ?= tcg
+export REFBENCH_ACCEL
+
+# How many commits `make history` goes back.
+COMMITS = 5
+
+bench: bootstrap
+	.venv/bin/refbench run
+
+bootstrap:
+	@sh ./bootstrap
+
+bootstrap-test:
+	@sh ./bootstrap test
+
+test: bootstrap-test lint user
+	.venv/bin/python -m pytest
+
+lint: bootstrap-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+# A root run repeats the part of the suite that looks different to an ordinary user, as one.
+user: bootstrap-test
+	.venv/bin/python tests/as_ordinary_user.py
+
+chaos: bootstrap-test
+	.venv/bin/python -m pytest --moments 50 -m chaos
+
+history: bootstrap
+	.venv/bin/asv machine --yes
+	.venv/bin/asv run --skip-existing-successful --show-stderr HEAD~$(COMMITS)..HEAD
+
+dashboard: bootstrap
+	.venv/bin/asv publish
+	@echo "open $(CURDIR)/.asv/html/index.html, or: .venv/bin/asv preview"
+
+clean:
+	rm -rf .venv build dist reports .asv/env .asv/html .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find src -name '*.so' -delete
+	rm -rf src/*.egg-info

@@ -1,0 +1,3 @@
+"""A plugin for an api_version that is no more."""
+
+refbench_api_version = 0
