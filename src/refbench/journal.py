@@ -187,12 +187,7 @@ class Journal:
         """
         lock = _lock(path)
         try:
-            content = read(path)
-            if content.complete:
-                raise UsageError(
-                    f"The journal {path} is complete: nothing is left to resume.",
-                    remedy="Start a new one with `refbench run`.",
-                )
+            content = _unfinished(path)
             file = os.open(path, os.O_WRONLY | os.O_APPEND)
             if content.cut:
                 os.ftruncate(file, os.fstat(file).st_size - content.cut)
@@ -257,6 +252,16 @@ class Journal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _unfinished(path: Path) -> Content:
+    content = read(path)
+    if content.complete:
+        raise UsageError(
+            f"The journal {path} is complete: nothing is left to resume.",
+            remedy="Start a new one with `refbench run`.",
+        )
+    return content
 
 
 def _lock(path: Path) -> filelock.BaseFileLock:

@@ -63,6 +63,7 @@ def execute(
     request: Request,
     journal: Journal,
     progress: Progress,
+    *,
     budget: float | None = None,
 ) -> Outcome:
     """Measure what ``request`` asks for on every target and finish the journal.
@@ -75,9 +76,10 @@ def execute(
     :raises StorageError: when the journal cannot be written.
     """
     outcome = Outcome()
+    share = budget / len(targets) if budget is not None else None
     for text in targets:
-        share = budget / len(targets) if budget is not None else None
-        _Campaign(registry, text, request, journal, progress, outcome).run(share)
+        campaign = _Campaign(text, registry, request, journal, progress=progress, outcome=outcome)
+        campaign.run(share)
     journal.finish()
     return outcome
 
@@ -113,15 +115,16 @@ class _Campaign:
 
     def __init__(
         self,
-        registry: Registry,
         text: str,
+        registry: Registry,
         request: Request,
         journal: Journal,
+        *,
         progress: Progress,
         outcome: Outcome,
     ) -> None:
-        self.registry = registry
         self.text = text
+        self.registry = registry
         self.request = request
         self.journal = journal
         self.progress = progress
