@@ -124,7 +124,8 @@ class Mechanism:
     ``sources`` are the C files that implement it (see ``native/mechanism.h``); the agent is
     built with those of every registered mechanism. ``expected`` holds the verdicts that this
     mechanism is committed to beforehand, by property, each with the reason; what it does not
-    name is expected to be met. A key may carry options: ``fork-child@events=fork``.
+    name is expected to be met. A key may carry conditions, ``fork-child@events=fork``: see
+    :mod:`refbench.semantics.expected`.
     """
 
     name: str
