@@ -20,10 +20,8 @@ _UNAVAILABLE = Verdict.UNAVAILABLE
 
 
 def _no_reference(reason: str) -> Expectations:
-    return {
-        name: (_UNAVAILABLE, reason)
-        for name in ("reference-changed", "reference-truncated", "reference-unmapped")
-    }
+    names = ("reference-changed", "reference-truncated", "reference-unmapped")
+    return dict.fromkeys(names, (_UNAVAILABLE, reason))
 
 
 _ANON: Expectations = {
@@ -90,7 +88,6 @@ _KERNEL_ACCESS = (
     "stored-by-read",
     "stored-by-vmwritev",
     "mlock",
-    "mlock-shares",
 )
 
 _UFFD: Expectations = {
@@ -98,7 +95,6 @@ _UFFD: Expectations = {
     "fork-child@events=fork": (_MET, "The reader of UFFD_EVENT_FORK serves the child too."),
     "fork-child-store@events=fork": (_MET, "The reader of UFFD_EVENT_FORK serves the child too."),
     "fork-grandchild@events=fork": (_MET, "Events of the child name the grandchild."),
-    "mlock-shares": (_NOT, "mlock faults every page in; each becomes a page of its own."),
     **{
         f"{name}@uffd=user-mode-only": (
             _REFUSED,
@@ -110,17 +106,17 @@ _UFFD: Expectations = {
 
 _UFFD_SIGBUS: Expectations = {
     **_UFFD_COMMON,
-    **{
-        name: (_REFUSED, "A fault of the kernel has no handler to raise SIGBUS in: EFAULT.")
-        for name in _KERNEL_ACCESS
-    },
+    **dict.fromkeys(
+        _KERNEL_ACCESS,
+        (_REFUSED, "A fault of the kernel has no handler to raise SIGBUS in: EFAULT."),
+    ),
 }
 
 _SEGV: Expectations = {
-    **{
-        name: (_REFUSED, "The kernel respects PROT_NONE and raises no signal: EFAULT.")
-        for name in _KERNEL_ACCESS
-    },
+    **dict.fromkeys(
+        _KERNEL_ACCESS,
+        (_REFUSED, "The kernel respects PROT_NONE and raises no signal: EFAULT."),
+    ),
     "clean-procmem": (_NOT, "/proc/PID/mem overrides PROT_NONE and finds zero pages."),
     "clean-core": (_NOT, "Untouched anonymous memory is left out of a core."),
     "stored-by-procmem": (_NOT, "The later first touch fills the page over what was stored."),
