@@ -40,8 +40,7 @@ chaos: bootstrap-test
 	.venv/bin/python -m pytest --moments 50 -m chaos
 
 history: bootstrap
-	.venv/bin/asv machine --yes
-	.venv/bin/asv run --skip-existing-successful --show-stderr HEAD~$(COMMITS)..HEAD
+	.venv/bin/python -m refbench.history HEAD~$(COMMITS)..HEAD --skip-existing-successful
 
 dashboard: bootstrap
 	.venv/bin/asv publish
