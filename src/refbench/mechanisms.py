@@ -16,6 +16,13 @@ def _sources(*names: str) -> tuple[Path, ...]:
     return tuple(_SOURCES / f"{name}.c" for name in names)
 
 
+_ATFORK = Option(
+    "atfork",
+    "bool",
+    False,
+    "a forked child opens a userfaultfd of its own and registers its ranges anew",
+)
+
 MECHANISMS: tuple[Mechanism, ...] = (
     Mechanism(
         "anon",
@@ -55,6 +62,49 @@ MECHANISMS: tuple[Mechanism, ...] = (
         ),
         sources=_sources("memfd", "sealed"),
         expected=EXPECTED.get("memfd", {}),
+    ),
+    Mechanism(
+        "memfd-full",
+        "a sealed memfd as large as the mapping, filled when it is mapped",
+        sources=_sources("memfd_full", "sealed"),
+        expected=EXPECTED.get("memfd-full", {}),
+    ),
+    Mechanism(
+        "uffd",
+        "userfaultfd with a handler thread that copies each page on its first touch",
+        options=(
+            Option(
+                "events",
+                "choice",
+                "none",
+                "fork: the handler thread also serves forked children (needs CAP_SYS_PTRACE)",
+                choices=("none", "fork"),
+            ),
+            _ATFORK,
+        ),
+        sources=_sources("uffd", "userfault", "ranges"),
+        expected=EXPECTED.get("uffd", {}),
+    ),
+    Mechanism(
+        "uffd-sigbus",
+        "userfaultfd that raises SIGBUS, whose handler copies the page in the faulting thread",
+        options=(_ATFORK,),
+        sources=_sources("uffd_sigbus", "userfault", "ranges", "signals"),
+        expected=EXPECTED.get("uffd-sigbus", {}),
+        owns_signals=True,
+    ),
+    Mechanism(
+        "segv",
+        "inaccessible memory and a SIGSEGV handler that opens each page, then fills it",
+        sources=_sources("segv", "ranges", "signals"),
+        expected=EXPECTED.get("segv", {}),
+        owns_signals=True,
+    ),
+    Mechanism(
+        "ksm",
+        "anonymous memory, filled when it is mapped, that samepage merging may share",
+        sources=_sources("ksm"),
+        expected=EXPECTED.get("ksm", {}),
     ),
 )
 """Every mechanism that refbench itself brings."""

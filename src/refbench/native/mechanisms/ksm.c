@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* Filled when mapped, then offered to kernel samepage merging, which finds the equal pages. */
+#include "mechanism.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define KSM "/sys/kernel/mm/ksm/"
+#define MOST_SECONDS 20
+#define NS_BETWEEN_LOOKS 20000000L
+/* A page is merged when two scans in a row find it unchanged; one more shows that all are. */
+#define SCANS_WITHOUT_GROWTH 2
+
+static int64_t merged_pages(void)
+{
+	return rb_read_field("/proc/self/ksm_stat", "ksm_merging_pages");
+}
+
+static int ksm_setup(struct rb_context *ctx, struct rb_error *error)
+{
+	int64_t run = rb_read_number(KSM "run");
+
+	(void)ctx;
+	if (run < 0)
+		return rb_fail(error, RB_UNSUPPORTED, 0, "It needs CONFIG_KSM.",
+			       "This kernel has no samepage merging.");
+	if (run != 1)
+		return rb_fail(error, RB_UNSUPPORTED, 0, "As root: echo 1 > " KSM "run.",
+			       "Samepage merging is switched off (" KSM "run is %lld).",
+			       (long long)run);
+	if (merged_pages() < 0)
+		return rb_fail(error, RB_UNSUPPORTED, 0, "It needs Linux 6.1.",
+			       "/proc/self/ksm_stat does not say how many pages are merged.");
+	return 0;
+}
+
+static void *ksm_map(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
+		     struct rb_error *error)
+{
+	int populate = flags & RB_MAP_POPULATE ? MAP_POPULATE : 0;
+	void *got = rb_map_new(ctx, addr, size, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0, error);
+
+	if (!got)
+		return NULL;
+	rb_fill(ctx, got, size);
+	if (!rb_madvise(ctx, got, size, MADV_MERGEABLE))
+		return got;
+	rb_fail(error, RB_UNSUPPORTED, errno, "It needs CONFIG_KSM.",
+		"madvise(MADV_MERGEABLE) failed: %s.", strerror(errno));
+	if (rb_munmap(ctx, got, size))
+		rb_fail_map(error, size, errno);
+	return NULL;
+}
+
+static int64_t seconds_since(const struct timespec *start)
+{
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_MONOTONIC, &now))
+		return MOST_SECONDS;
+	return now.tv_sec - start->tv_sec;
+}
+
+static int ksm_settle(struct rb_context *ctx, struct rb_error *error)
+{
+	const struct timespec pause = { .tv_nsec = NS_BETWEEN_LOOKS };
+	int64_t pages = merged_pages();
+	int64_t scans = rb_read_number(KSM "full_scans");
+	struct timespec start;
+
+	(void)ctx;
+	if (clock_gettime(CLOCK_MONOTONIC, &start))
+		return rb_fail(error, RB_UNSUPPORTED, errno, "", "There is no monotonic clock.");
+	while (seconds_since(&start) < MOST_SECONDS) {
+		int64_t pages_now = merged_pages();
+		int64_t scans_now = rb_read_number(KSM "full_scans");
+
+		/* The scan that is running at the start has passed some pages already. */
+		if (pages_now != pages) {
+			pages = pages_now;
+			scans = scans_now;
+		} else if (scans_now > scans + SCANS_WITHOUT_GROWTH) {
+			return 0;
+		}
+		(void)nanosleep(&pause, NULL);
+	}
+	return rb_fail_limit(error, MOST_SECONDS + 1, MOST_SECONDS,
+			     "Let it scan faster: as root, echo 10000 > " KSM "pages_to_scan.",
+			     "Samepage merging was not done after %d seconds; %lld pages were "
+			     "merged.",
+			     MOST_SECONDS, (long long)merged_pages());
+}
+
+static void ksm_facts(struct rb_context *ctx, char *buf, size_t size)
+{
+	(void)ctx;
+	if (snprintf(buf, size, "ksm_pages_to_scan=%lld;ksm_sleep_millisecs=%lld",
+		     (long long)rb_read_number(KSM "pages_to_scan"),
+		     (long long)rb_read_number(KSM "sleep_millisecs")) < 0)
+		buf[0] = '\0';
+}
+
+static const struct rb_mechanism ksm_mechanism = {
+	.api_version = RB_API_VERSION,
+	.name = "ksm",
+	.applies_pattern = true,
+	.setup = ksm_setup,
+	.map = ksm_map,
+	.settle = ksm_settle,
+	.facts = ksm_facts,
+};
+RB_REGISTER(ksm_mechanism);
