@@ -1,0 +1,475 @@
+"""The metrics: what is read from a sample, in which unit, and what each one does not see.
+
+A metric is asked for by name: ``time``, ``faults``, ``lost``. Metrics of phases take the name
+of a phase behind a dot (``time.touch``), memory metrics the label of a ``measure`` stop
+(``rss.child``). Without one, a phase metric is the sum over all phases but ``setup``, and a
+memory metric is the largest over all labels but ``start``. ``setup`` stays out of sums because
+it is paid once a process, not once a mapping; ``time.setup`` shows it.
+
+Memory metrics are *growth*: the value at a label less the value at ``start``. The two levels
+that a mechanism holds apart from the mapping, ``held`` and ``vmas``, are no growth where noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Literal
+
+from refbench.errors import UsageError
+from refbench.grammar import suggest
+from refbench.samples import MemorySnapshot, PhaseCounters, Sample
+
+Unit = Literal["seconds", "bytes", "count"]
+Kind = Literal["time", "count", "memory"]
+Source = Literal["clock", "process", "cgroup", "system"]
+
+SETUP = "setup"
+START = "start"
+CHARGE_BATCH = 64
+"""Pages that each CPU may hold charged to a memory cgroup without having handed them out, or
+the other way round: ``MEMCG_CHARGE_BATCH`` of Linux's ``include/linux/memcontrol.h``."""
+RSS_BATCH = 32
+"""Pages by which a CPU's share of a process's RSS may lag: the least ``percpu_counter_batch``
+of Linux's ``lib/percpu_counter.c``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value and where it comes from: the session's clock, the process, the memory cgroup of
+    the run, or the whole system."""
+
+    value: float
+    source: Source
+
+
+Reader = Callable[[Sample, str], Reading | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    ``part`` is the phase or label that it is narrowed to, empty for all of them.
+    ``deterministic`` counters must be equal in all samples of a cell.
+    ``batch`` is the counter's granularity in pages: smaller differences mean nothing.
+    """
+
+    name: str
+    title: str
+    unit: Unit
+    kind: Kind
+    about: str
+    blind: str
+    """What it does not see."""
+    reader: Reader
+    deterministic: bool = False
+    batch: int = 0
+    part: str = ""
+
+    def read(self, sample: Sample) -> Reading | None:
+        """The value in ``sample`` (seconds, bytes or a count) with its source.
+
+        ``None`` where it cannot be read: no such phase or label, or a counter that this
+        target does not have.
+        """
+        return self.reader(sample, self.part)
+
+    def value(self, sample: Sample) -> float | None:
+        """The value alone."""
+        reading = self.read(sample)
+        return None if reading is None else reading.value
+
+    def of(self, part: str) -> Metric:
+        """This metric, narrowed to one phase or label."""
+        return Metric(
+            f"{self.name}.{part}",
+            f"{self.title} ({part})",
+            self.unit,
+            self.kind,
+            self.about,
+            self.blind,
+            self.reader,
+            self.deterministic,
+            self.batch,
+            part,
+        )
+
+    def resolution(self, page_size: int) -> float:
+        """The least difference that means something, in the metric's unit."""
+        return float(self.batch * page_size)
+
+
+def find(name: str) -> Metric:
+    """The metric of that name, with or without a part.
+
+    :raises UsageError: when there is none.
+    """
+    base, _, part = name.partition(".")
+    if base not in METRICS:
+        raise UsageError(f"There is no metric {name!r}.", remedy=suggest(base, METRICS))
+    return METRICS[base].of(part) if part else METRICS[base]
+
+
+def phases(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """The names of all phases, in the order in which they are first met."""
+    return tuple(dict.fromkeys(name for sample in samples for name in sample.phases))
+
+
+def labels(samples: Iterable[Sample]) -> tuple[str, ...]:
+    """The labels of all ``measure`` stops but ``start``, in the order of first meeting."""
+    met = dict.fromkeys(label for sample in samples for label in sample.memory)
+    return tuple(label for label in met if label != START)
+
+
+# -- phases ------------------------------------------------------------------------------------
+
+
+def _counted(sample: Sample, part: str) -> list[PhaseCounters]:
+    if part:
+        return [sample.phases[part]] if part in sample.phases else []
+    return [counters for name, counters in sample.phases.items() if name != SETUP]
+
+
+def _seconds(field: str, sample: Sample, part: str) -> Reading | None:
+    found = _counted(sample, part)
+    if not found:
+        return None
+    return Reading(sum(getattr(counters, field) for counters in found) / 1e9, "clock")
+
+
+def _count(field: str, sample: Sample, part: str) -> Reading | None:
+    found = _counted(sample, part)
+    if not found:
+        return None
+    return Reading(float(sum(getattr(counters, field) for counters in found)), "process")
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+def _largest(
+    sample: Sample,
+    part: str,
+    at: Callable[[MemorySnapshot, MemorySnapshot], float | None],
+    source: Source,
+) -> Reading | None:
+    """The largest of ``at(start, there)`` over the labels that ``part`` leaves."""
+    start = sample.memory.get(START)
+    if start is None:
+        return None
+    there = [sample.memory[part]] if part in sample.memory else []
+    if not part:
+        there = [snapshot for label, snapshot in sample.memory.items() if label != START]
+    values = [value for snapshot in there if (value := at(start, snapshot)) is not None]
+    return Reading(float(max(values)), source) if values else None
+
+
+def _difference(field: str, start: MemorySnapshot, there: MemorySnapshot) -> float | None:
+    before, after = getattr(start, field), getattr(there, field)
+    return None if before is None or after is None else float(after - before)
+
+
+def _growth(fields: Mapping[str, Source], sample: Sample, part: str) -> Reading | None:
+    """Growth of the first of ``fields`` that can be read here."""
+    for field, source in fields.items():
+        reading = _largest(sample, part, partial(_difference, field), source)
+        if reading is not None:
+            return reading
+    return None
+
+
+def _level(field: str, sample: Sample, part: str) -> Reading | None:
+    def there(_: MemorySnapshot, snapshot: MemorySnapshot) -> float:
+        return float(getattr(snapshot, field))
+
+    return _largest(sample, part, there, "process")
+
+
+def _peak(sample: Sample, part: str) -> Reading | None:
+    def above(start: MemorySnapshot, there: MemorySnapshot) -> float | None:
+        if start.cgroup_current is None or there.cgroup_peak is None:
+            return None
+        return float(there.cgroup_peak - start.cgroup_current)
+
+    return _largest(sample, part, above, "cgroup")
+
+
+def _lost_to_cgroup(start: MemorySnapshot, there: MemorySnapshot) -> float | None:
+    growth = _difference("cgroup_current", start, there)
+    return None if growth is None else growth + start.held
+
+
+def _lost_to_process(start: MemorySnapshot, there: MemorySnapshot) -> float:
+    anonymous = there.rss_anon - start.rss_anon
+    merged = (there.ksm or 0) - (start.ksm or 0)
+    return float(anonymous - merged + there.held + there.pte - start.pte)
+
+
+def _lost(sample: Sample, part: str) -> Reading | None:
+    charged = _largest(sample, part, _lost_to_cgroup, "cgroup")
+    return charged or _largest(sample, part, _lost_to_process, "process")
+
+
+# -- the registry ------------------------------------------------------------------------------
+
+_BATCHED = (
+    "Page counters of a memory cgroup are batched: each CPU that ran the cell makes a value "
+    f"uncertain by up to {CHARGE_BATCH} pages (256 KiB with 4 KiB pages)."
+)
+_OTHERS = "Counts the whole system: whatever else runs meanwhile is in it."
+
+
+def _time(name: str, title: str, field: str, about: str, blind: str) -> Metric:
+    return Metric(name, title, "seconds", "time", about, blind, partial(_seconds, field))
+
+
+def _counter(name: str, title: str, field: str, about: str, blind: str) -> Metric:
+    return Metric(name, title, "count", "count", about, blind, partial(_count, field), True)
+
+
+def _memory(
+    name: str, title: str, fields: Mapping[str, Source], about: str, blind: str, *, batch: int = 0
+) -> Metric:
+    reader = partial(_growth, MappingProxyType(dict(fields)))
+    return Metric(name, title, "bytes", "memory", about, blind, reader, batch=batch)
+
+
+def _all() -> tuple[Metric, ...]:
+    return (
+        _time(
+            "time",
+            "time",
+            "ns",
+            "Time on the session's clock, in the phases of the workload.",
+            "The set-up of the mechanism (time.setup), checks, and the exit of the agent. On the "
+            "instruction clock caches and memory bandwidth; on the modelled clock all that the "
+            "model leaves out.",
+        ),
+        _time(
+            "user",
+            "user CPU",
+            "user_ns",
+            "CPU time in user mode, all threads of the process that is in the phase.",
+            "Work of other processes and of kernel threads (ksmd).",
+        ),
+        _time(
+            "system",
+            "system CPU",
+            "system_ns",
+            "CPU time in the kernel, all threads of the process that is in the phase.",
+            "Work of other processes and of kernel threads (ksmd, kswapd).",
+        ),
+        _counter(
+            "faults",
+            "faults",
+            "faults",
+            "Page faults that the kernel counted, minor and major.",
+            "SIGBUS and SIGSEGV rounds: see traps. Pages that fault-around mapped along.",
+        ),
+        _counter(
+            "minor",
+            "minor faults",
+            "minor_faults",
+            "Page faults that needed no waiting.",
+            "As faults.",
+        ),
+        _counter(
+            "major",
+            "major faults",
+            "major_faults",
+            "Page faults that waited: for a disk, or for a userfaultfd handler thread.",
+            "As faults.",
+        ),
+        _counter(
+            "traps",
+            "traps",
+            "traps",
+            "Faults plus the SIGBUS and SIGSEGV rounds, which the kernel does not count as "
+            "faults. A userfault that a thread handled is a major fault already.",
+            "System calls: they enter the kernel too.",
+        ),
+        _counter(
+            "sigbus",
+            "SIGBUS",
+            "sigbus",
+            "SIGBUS signals that the mechanism handled.",
+            "Rounds that another process handled.",
+        ),
+        _counter(
+            "sigsegv",
+            "SIGSEGV",
+            "sigsegv",
+            "SIGSEGV signals that the mechanism handled.",
+            "Rounds that another process handled.",
+        ),
+        _counter(
+            "uffd-messages",
+            "uffd messages",
+            "uffd_messages",
+            "Messages that a userfaultfd handler thread read.",
+            "Userfaults that end as SIGBUS: they send no message.",
+        ),
+        _counter(
+            "syscalls",
+            "system calls",
+            "syscalls",
+            "System calls that the mechanism and the workload made themselves.",
+            "Those of the C library and of the agent around them.",
+        ),
+        Metric(
+            "lost",
+            "memory lost",
+            "bytes",
+            "memory",
+            "Memory that the system loses: growth of the run's memory cgroup (anonymous, shared "
+            "and kernel memory; on version 1 usage_in_bytes, with kernel memory) since start, "
+            "plus what the mechanism already held then. Without a cgroup, marked as source "
+            "process: growth of anonymous RSS without merged pages, held files, page tables.",
+            _BATCHED + " With source process: slab (a VMA is about 200 bytes), kernel stacks, "
+            "page tables and pages of forked children other than the one that stopped.",
+            _lost,
+            batch=CHARGE_BATCH,
+        ),
+        _memory(
+            "rss",
+            "RSS",
+            {"rss": "process"},
+            "Resident set size: mapped pages, each as often as it is mapped.",
+            "What is shared: one page mapped a million times counts a million times. Special "
+            "PTEs (the zero page, a reference page), page tables, slab, files that are not "
+            f"mapped. May lag by {RSS_BATCH} pages a CPU.",
+            batch=RSS_BATCH,
+        ),
+        _memory(
+            "pss",
+            "PSS",
+            {"pss": "process"},
+            "Proportional set size: each page divided by the number of times that it is mapped.",
+            "Filled pages of a memfd that nobody maps: they are in Shmem. Page tables, slab.",
+        ),
+        _memory(
+            "uss",
+            "USS",
+            {"uss": "process"},
+            "Unique set size: pages that only this process maps.",
+            "Anything shared, also with itself: a page that one process maps twice.",
+        ),
+        _memory(
+            "hwm",
+            "peak RSS",
+            {"hwm": "process"},
+            "VmHWM, reset at the start of the sample: the highest RSS on the way.",
+            f"As RSS. The mark is taken at some events only and may lag by {RSS_BATCH} pages a "
+            "CPU. It is never ru_maxrss, which survives exec and reports a parent's.",
+            batch=RSS_BATCH,
+        ),
+        _memory(
+            "swap",
+            "swapped",
+            {"swap": "process"},
+            "Pages of the process in swap.",
+            "Shared memory in swap.",
+        ),
+        _memory(
+            "ksm",
+            "merged by KSM",
+            {"ksm": "process"},
+            "Bytes of the process that KSM has merged.",
+            "KSM's own data structures: they are slab.",
+        ),
+        Metric(
+            "held",
+            "held",
+            "bytes",
+            "memory",
+            "Bytes of files that the mechanism keeps (memfd blocks), from st_blocks; no growth.",
+            "Memory that is no file.",
+            partial(_level, "held"),
+            True,
+        ),
+        Metric(
+            "vmas",
+            "VMAs",
+            "count",
+            "memory",
+            "Mappings of the process beyond those at start.",
+            "Mappings of forked children other than the one that stopped.",
+            partial(_growth, MappingProxyType({"vmas": "process"})),
+            True,
+        ),
+        Metric(
+            "pte",
+            "VmPTE",
+            "bytes",
+            "memory",
+            "VmPTE: page tables of the process.",
+            "Page tables of other processes, upper levels that were there before.",
+            partial(_growth, MappingProxyType({"pte": "process"})),
+            True,
+        ),
+        _memory(
+            "shmem",
+            "Shmem",
+            {"cgroup_shmem": "cgroup", "sys_shmem": "system"},
+            "Shared memory and tmpfs, memfds included: of the cgroup, else of the system.",
+            _BATCHED + f" {_OTHERS}",
+            batch=CHARGE_BATCH,
+        ),
+        _memory(
+            "slab",
+            "slab",
+            {"cgroup_slab": "cgroup", "sys_slab": "system"},
+            "Slab memory, VMAs included: of the cgroup, else SUnreclaim of the system.",
+            f"Objects handed out from pages that were there before. {_OTHERS}",
+            batch=CHARGE_BATCH,
+        ),
+        _memory(
+            "cgroup-current",
+            "cgroup current",
+            {"cgroup_current": "cgroup"},
+            "Growth of the run's memory cgroup, all kinds.",
+            _BATCHED,
+            batch=CHARGE_BATCH,
+        ),
+        Metric(
+            "cgroup-peak",
+            "cgroup peak",
+            "bytes",
+            "memory",
+            "The cgroup's highest charge, above its charge at start.",
+            _BATCHED + " Where the mark cannot be reset it is that of all samples so far.",
+            _peak,
+            batch=CHARGE_BATCH,
+        ),
+        _memory(
+            "cgroup-anon",
+            "cgroup anonymous",
+            {"cgroup_anon": "cgroup"},
+            "Growth of anonymous memory in the cgroup.",
+            "Statistics by kind are flushed lazily, by the kernel within two seconds.",
+            batch=CHARGE_BATCH,
+        ),
+        _memory(
+            "cgroup-shmem",
+            "cgroup Shmem",
+            {"cgroup_shmem": "cgroup"},
+            "Growth of shared memory in the cgroup.",
+            "Statistics by kind are flushed lazily, by the kernel within two seconds.",
+            batch=CHARGE_BATCH,
+        ),
+        _memory(
+            "cgroup-kernel",
+            "cgroup kernel",
+            {"cgroup_kernel": "cgroup"},
+            "Growth of kernel memory in the cgroup: page tables, slab, stacks.",
+            _BATCHED,
+            batch=CHARGE_BATCH,
+        ),
+    )
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _all()})
+"""All metrics by name, without parts."""
