@@ -15,8 +15,8 @@ from refbench.program import (
     Unmap,
 )
 from refbench.semantics.evidence import size
-from refbench.semantics.properties.clean import fresh
-from refbench.semantics.properties.stores import VALUE
+from refbench.semantics.properties.clean import PAGES, fresh
+from refbench.semantics.properties.stores import VALUE, each_page
 from refbench.semantics.property import Exhibit, Finding, Need, Property, first_failure
 from refbench.words import Verdict
 
@@ -50,17 +50,19 @@ def _judge_swap(exhibit: Exhibit) -> Finding:
 
 
 def _ksm(page_size: int) -> tuple[Step, ...]:
-    whole = 64 * page_size
+    whole = PAGES * page_size
     return (
         Map(0, whole),
-        Touch(0, 0, whole, "read", page_size),
+        Touch(0, 0, whole, "write", page_size, value=VALUE),
         Advise(0, 0, whole, "mergeable"),
         Settle(),
         Measure("merged"),
-        Expect(0, 0, whole),
-        Touch(0, 0, 1, "write", 1, value=VALUE),
-        Expect(0, 0, 1, VALUE),
-        Expect(0, 1, whole - 1),
+        Expect(0, 0, whole, VALUE, stride=page_size),
+        *each_page(page_size, 0, PAGES),
+        Touch(0, 0, 1, "write", 1, value=VALUE + 1),
+        Expect(0, 0, 1, VALUE + 1),
+        Expect(0, page_size, whole - page_size, VALUE, stride=page_size),
+        *each_page(page_size, 0, PAGES),
     )
 
 
@@ -68,6 +70,8 @@ def _judge_ksm(exhibit: Exhibit) -> Finding:
     finding, merged = first_failure(exhibit), exhibit.memory("merged")
     if finding.verdict is not Verdict.MET or merged is None:
         return finding
+    if not merged.ksm:
+        return Finding(Verdict.UNAVAILABLE, "KSM merged nothing; is it on?")
     return Finding(Verdict.MET, f"{size(merged.ksm)} were merged; {finding.evidence}")
 
 
