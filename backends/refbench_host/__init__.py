@@ -1,0 +1,1 @@
+"""The backend ``host``: cells run on this machine, on the kernel that is running."""

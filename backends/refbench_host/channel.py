@@ -1,0 +1,265 @@
+"""The channel to this machine: agents are started by a launcher that lives as long as it.
+
+The launcher is the parent of every agent and the reaper of everything that agents leave. The
+two talk over a SOCK_SEQPACKET pair; native/launcher.c describes the messages.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from refbench.backend import Answer
+from refbench.errors import BackendError
+from refbench.processes import kill, session_members
+
+MAX_OUTPUT = 256 << 20
+"""Bytes of one agent's output; an agent that says more has gone wrong and is ended."""
+_READY_SECONDS = 30.0
+_DEATH_SECONDS = 60.0
+"""How long an agent that was killed may take to give back its memory."""
+_CHUNK = 1 << 16
+_MESSAGE = 256
+
+
+class HostChannel:
+    """Runs programs on this machine, one at a time.
+
+    ``cpus``: where they may run (empty: anywhere); ``cgroup``: the directory of the cgroup that
+    they join. ``started`` is told the pid of each launcher, which leads a process session.
+
+    :raises BackendError: when the launcher does not start.
+    """
+
+    def __init__(
+        self,
+        launcher: Path,
+        *,
+        cpus: Sequence[int] = (),
+        cgroup: Path | None = None,
+        started: Callable[[int], object] | None = None,
+    ) -> None:
+        self._arguments = [str(launcher)]
+        self._settings = [f"cpus={','.join(map(str, cpus))}"] if cpus else []
+        self._settings += [f"cgroup={cgroup}"] if cgroup else []
+        self._started = started
+        self._launcher: _Launcher | None = None
+        self.refused: dict[str, str] = {}
+        """Settings that the kernel refused, with the reason."""
+        self._start()
+
+    @property
+    def launcher_pid(self) -> int:
+        """The pid of the launcher that runs now, which is also its process session; else 0."""
+        return self._launcher.process.pid if self._launcher else 0
+
+    def put(self, file: Path) -> str:
+        """The file is here already."""
+        return str(file.resolve())
+
+    def run(self, argv: Sequence[str], deadline: float) -> Answer:
+        """Run a program and wait for it and all that it started, ``deadline`` seconds at most.
+
+        :raises ConnectionError: when the launcher was killed; the next call starts a new one.
+        """
+        launcher = self._launcher or self._start()
+        try:
+            return launcher.run(argv, deadline)
+        except BaseException as error:
+            # Whatever it was (the launcher's end, Ctrl-C): nothing may go on running.
+            self._launcher = None
+            launcher.destroy()
+            if isinstance(error, OSError):
+                raise ConnectionError(f"the launcher ended ({error})") from error
+            raise
+
+    def close(self) -> None:
+        """End what runs and the launcher; may be called twice."""
+        launcher, self._launcher = self._launcher, None
+        if launcher is not None:
+            launcher.close()
+
+    def _start(self) -> _Launcher:
+        launcher = _Launcher(self._arguments, self._settings)
+        self._launcher = launcher
+        try:
+            if self._started is not None:
+                self._started(launcher.process.pid)
+            self.refused = launcher.wait_ready()
+        except OSError as error:
+            self._launcher = None
+            launcher.destroy()
+            raise BackendError(
+                f"The launcher {self._arguments[0]} did not start: {error}.",
+                remedy="Check that programs may be executed in the cache directory (noexec?).",
+            ) from error
+        return launcher
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What is known so far of the program that runs."""
+
+    texts: tuple[bytearray, bytearray] = field(default_factory=lambda: (bytearray(), bytearray()))
+    status: str = ""
+    number: int = 0
+    facts: dict[str, str] = field(default_factory=dict)
+    late: bool = False
+
+    def answer(self) -> Answer:
+        out, err = (
+            tuple(bytes(text).decode(errors="surrogateescape").split("\n")) for text in self.texts
+        )
+        return Answer(
+            stdout=out[:-1] if out[-1] == "" else out,
+            stderr=err[:-1] if err[-1] == "" else err,
+            returncode=self.number if self.status == "exit" else 0,
+            signal=0 if self.status == "exit" else self.number,
+            deadline_passed=self.late,
+            facts=self.facts,
+        )
+
+
+class _Launcher:
+    """One launcher process and our end of its socket."""
+
+    def __init__(self, arguments: list[str], settings: list[str]) -> None:
+        self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self.process = subprocess.Popen(
+                [*arguments, str(theirs.fileno()), *settings],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except OSError as error:
+            self.socket.close()
+            raise BackendError(
+                f"The launcher {arguments[0]} cannot be started: {error.strerror}.",
+                remedy="Check that programs may be executed in the cache directory (noexec?).",
+            ) from error
+        finally:
+            theirs.close()
+
+    def wait_ready(self) -> dict[str, str]:
+        """The settings that were refused.
+
+        :raises OSError: when it ends or says nothing.
+        """
+        refused: dict[str, str] = {}
+        self.socket.settimeout(_READY_SECONDS)
+        while True:
+            words = self._receive()
+            if words[0] == "ready":
+                self.socket.settimeout(None)
+                return refused
+            refused[words[1]] = os.strerror(int(words[2]))
+
+    def run(self, argv: Sequence[str], deadline: float) -> Answer:
+        end = time.monotonic() + deadline
+        out, out_there = os.pipe2(os.O_CLOEXEC)
+        err, err_there = os.pipe2(os.O_CLOEXEC)
+        try:
+            message = "\0".join(["run", *argv, ""]).encode(errors="surrogateescape")
+            try:
+                socket.send_fds(self.socket, [message], [out_there, err_there])
+            finally:
+                os.close(out_there)
+                os.close(err_there)
+            outcome = _Outcome()
+            self._follow(outcome, out, err, end)
+        finally:
+            os.close(out)
+            os.close(err)
+        return outcome.answer()
+
+    def _follow(self, outcome: _Outcome, out: int, err: int, end: float) -> None:
+        """Read until the program has ended and its pipes are empty."""
+        poll = select.poll()
+        texts = {out: outcome.texts[0], err: outcome.texts[1]}
+        control = self.socket.fileno()
+        for descriptor in (control, out, err):
+            poll.register(descriptor, select.POLLIN)
+        while texts or not outcome.status:
+            left = end - time.monotonic()
+            if left <= 0:
+                end = self._too_late(outcome)
+                continue
+            for descriptor, _ in poll.poll(left * 1000):
+                if descriptor == control:
+                    if self._take(outcome):
+                        poll.unregister(control)
+                        end = time.monotonic() + _DEATH_SECONDS
+                elif not _read(descriptor, texts[descriptor]):
+                    poll.unregister(descriptor)
+                    del texts[descriptor]
+            if not outcome.status and sum(map(len, outcome.texts)) > MAX_OUTPUT:
+                self.socket.send(b"kill")
+                outcome.texts[0].clear()
+                outcome.texts[1][:] = b"It wrote more than refbench keeps and was ended.\n"
+
+    def _too_late(self, outcome: _Outcome) -> float:
+        if outcome.late or outcome.status:
+            raise TimeoutError("the agent did not die when it was killed")
+        outcome.late = True
+        self.socket.send(b"kill")
+        return time.monotonic() + _DEATH_SECONDS
+
+    def _take(self, outcome: _Outcome) -> bool:
+        """One message; true when it says that the program has ended."""
+        kind, what, number = self._receive()
+        if kind == "ended":
+            outcome.status = what
+            outcome.number = int(number)
+            if what == "unborn":
+                outcome.facts["unborn"] = "killed between fork and exec"
+                outcome.texts[1].extend(b"The agent was killed between fork and exec.\n")
+            return True
+        reason = os.strerror(int(number))
+        if kind == "failed":
+            outcome.facts["not-started"] = f"{what}: {reason}"
+            outcome.texts[1].extend(f"The agent did not start: {what}: {reason}.\n".encode())
+        return False
+
+    def _receive(self) -> list[str]:
+        message = self.socket.recv(_MESSAGE)
+        if not message:
+            raise ConnectionResetError("it closed its socket")
+        return message.decode().split()
+
+    def close(self) -> None:
+        """The end of file tells it to end everything."""
+        self.socket.close()
+        try:
+            self.process.wait(_DEATH_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.destroy()
+
+    def destroy(self) -> None:
+        """Kill it and all processes of its session. Its pid stays taken until it is reaped,
+        therefore no other session can be met by mistake."""
+        self.socket.close()
+        self.process.send_signal(signal.SIGKILL)
+        end = time.monotonic() + _DEATH_SECONDS
+        while members := list(session_members(self.process.pid)):
+            for pid in members:
+                kill(pid)
+            if time.monotonic() > end:
+                break
+            os.sched_yield()
+        self.process.wait(_DEATH_SECONDS)
+
+
+def _read(descriptor: int, text: bytearray) -> bool:
+    chunk = os.read(descriptor, _CHUNK)
+    text += chunk
+    return bool(chunk)

@@ -1,0 +1,276 @@
+"""What sessions leave behind, and how it goes away: files, cgroups, processes, changed knobs.
+
+Every session keeps a small directory named after its process. What it changes outside is
+written there *before* it is changed, so that after a kill the next command can undo it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from filelock import FileLock
+
+from refbench.cache import Cache, default_root
+from refbench.errors import BackendError, StorageError
+from refbench.processes import Identity, boot_id, kill, session_members
+
+_SESSIONS = "sessions"
+_STATE = "state.json"
+_EMPTY_WITHIN = 5.0
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A setting under /sys or /proc that a session changed from ``old`` to ``new``."""
+
+    path: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a session has to give back."""
+
+    boot: str
+    cgroups: tuple[str, ...] = ()
+    launchers: tuple[int, ...] = ()
+    """Process sessions (setsid(2)) that its launchers lead."""
+    knobs: tuple[Knob, ...] = ()
+
+
+class SessionState:
+    """The directory of one open session. :meth:`close` gives everything back.
+
+    ``files`` is a directory on disk for temporary files of the session.
+    """
+
+    def __init__(self, directory: Path, record: Record) -> None:
+        self._directory = directory
+        self._record = record
+        self.files = directory / "files"
+
+    @classmethod
+    def create(cls, root: Path | None = None) -> Self:
+        """Begin a session under a cache root (the user's by default).
+
+        :raises StorageError: when the directory cannot be made.
+        """
+        place = (root or default_root()) / _SESSIONS
+        directory = place / f"{Identity.current()}-{next(_numbers)}"
+        state = cls(directory, Record(boot_id()))
+        try:
+            state.files.mkdir(parents=True)
+            state._write()
+        except OSError as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise StorageError(
+                f"The session's directory {directory} cannot be made: {error.strerror}.",
+                remedy="Set REFBENCH_CACHE to a directory that you may write to and has room.",
+            ) from error
+        return state
+
+    @property
+    def name(self) -> str:
+        """A name that no other session on this machine has while it lives."""
+        return self._directory.name
+
+    def remember_cgroup(self, directory: Path) -> None:
+        """``directory`` is about to be made, and goes with the session."""
+        known = self._record.cgroups
+        self._update(replace(self._record, cgroups=(*known, str(directory))))
+
+    def remember_launcher(self, pid: int) -> None:
+        """A launcher runs that leads the process session ``pid``."""
+        self._update(replace(self._record, launchers=(*self._record.launchers, pid)))
+
+    def set_knob(self, path: Path, value: str) -> None:
+        """Write a system setting; it gets its old value back when the last session that
+        wants the new one ends.
+
+        :raises BackendError: when it cannot be read or written.
+        """
+        with _knob_lock(self._directory.parent):
+            try:
+                old = path.read_text().strip()
+                held = self._held_by_others()
+                if old != value or str(path) in held:
+                    knob = Knob(str(path), held.get(str(path), old), value)
+                    self._update(replace(self._record, knobs=(*self._record.knobs, knob)))
+                    path.write_text(value)
+            except OSError as error:
+                raise BackendError(
+                    f"The setting {path} cannot be changed to {value}: {error.strerror}.",
+                    remedy="Run as root, or change it yourself beforehand.",
+                ) from error
+
+    def close(self) -> tuple[str, ...]:
+        """Give everything back; may be called twice. What could not be undone, as sentences."""
+        if not self._directory.exists():
+            return ()
+        return tuple(_undo(self._directory, self._record, ours=True).problems)
+
+    def _held_by_others(self) -> dict[str, str]:
+        return _held(self._directory.parent, but=self._directory)
+
+    def _update(self, record: Record) -> None:
+        self._record = record
+        self._write()
+
+    def _write(self) -> None:
+        handle, name = tempfile.mkstemp(dir=self._directory)
+        with os.fdopen(handle, "wb") as file:
+            file.write(msgspec.json.encode(self._record))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).rename(self._directory / _STATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What :func:`sweep` did, as sentences for people."""
+
+    done: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def sweep(root: Path | None = None) -> Swept:
+    """Undo what dead sessions left: processes, cgroups, knobs, files. Never raises.
+
+    Every command calls it when it starts; without leftovers it costs one directory listing.
+    """
+    root = root or default_root()
+    done: list[str] = []
+    problems: list[str] = []
+    for directory in _sessions(root / _SESSIONS):
+        owner = Identity.parse(directory.name)
+        record = _read(directory) or Record("")
+        if owner is not None and owner.alive and record.boot in ("", boot_id()):
+            continue
+        swept = _undo(directory, record, ours=False)
+        done += [f"removed what the dead session {directory.name} left", *swept.done]
+        problems += swept.problems
+    try:
+        done += [f"removed {path}" for path in Cache(root).sweep()]
+    except OSError as error:
+        problems.append(f"The cache {root} cannot be swept: {error.strerror}.")
+    return Swept(tuple(done), tuple(problems))
+
+
+def _undo(directory: Path, record: Record, *, ours: bool) -> Swept:
+    done: list[str] = []
+    problems: list[str] = []
+    if record.boot == boot_id():
+        _kill_orphans(record, directory.parent.parent, ours=ours)
+        problems += [
+            f"The cgroup {cgroup} could not be removed."
+            for cgroup in record.cgroups
+            if not remove_cgroup(Path(cgroup))
+        ]
+        with _knob_lock(directory.parent):
+            held = _held(directory.parent, but=directory)
+            for knob in reversed(record.knobs):
+                if knob.path not in held:
+                    _restore(knob, done, problems)
+            shutil.rmtree(directory, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        problems.append(f"The directory {directory} could not be removed.")
+    return Swept(tuple(done), tuple(problems))
+
+
+def _restore(knob: Knob, done: list[str], problems: list[str]) -> None:
+    path = Path(knob.path)
+    try:
+        now = path.read_text().strip()
+        if now == knob.new and now != knob.old:
+            path.write_text(knob.old)
+            done.append(f"set {knob.path} back to {knob.old}")
+    except OSError as error:
+        problems.append(f"{knob.path} could not be set back to {knob.old}: {error.strerror}.")
+
+
+def _kill_orphans(record: Record, root: Path, *, ours: bool) -> None:
+    """Agents outlive their launcher only when it was killed together with the command.
+
+    The number of a process session may be somebody else's by now, so a process is killed
+    only if the program that it runs is one that this cache has built.
+    """
+    if ours:
+        return
+    for session in record.launchers:
+        for pid in session_members(session):
+            try:
+                program = Path(f"/proc/{pid}/exe").readlink()
+            except OSError:
+                continue
+            if program.is_relative_to(root.resolve()):
+                kill(pid)
+
+
+def remove_cgroup(directory: Path) -> bool:
+    """Kill what runs in a cgroup and remove it; true when it is gone."""
+    end = time.monotonic() + _EMPTY_WITHIN
+    while directory.exists():
+        try:
+            for pid in (directory / "cgroup.procs").read_text().split():
+                kill(int(pid))
+            directory.rmdir()
+        except OSError:
+            if time.monotonic() > end:
+                return False
+            os.sched_yield()
+    return True
+
+
+def _sessions(place: Path) -> Iterator[Path]:
+    try:
+        yield from sorted(path for path in place.iterdir() if path.is_dir())
+    except OSError:
+        return
+
+
+def _read(directory: Path) -> Record | None:
+    """The record of a session; ``None`` while there is none, or when it is broken."""
+    try:
+        return msgspec.json.decode((directory / _STATE).read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _held(place: Path, *, but: Path) -> dict[str, str]:
+    """The old values of the knobs that live sessions other than ``but`` hold."""
+    held: dict[str, str] = {}
+    for directory in _sessions(place):
+        owner = Identity.parse(directory.name)
+        record = _read(directory)
+        if directory != but and record and owner and owner.alive and record.boot == boot_id():
+            held |= {knob.path: knob.old for knob in record.knobs}
+    return held
+
+
+@contextmanager
+def _knob_lock(place: Path) -> Iterator[None]:
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place / "knobs.lock")
+        lock.acquire()
+    except OSError:
+        # A directory that cannot be written has no knobs of ours to protect.
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()

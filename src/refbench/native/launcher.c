@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The launcher: starts agents for the command line, one at a time, and leaves none behind.
+ *
+ *	launcher FD [cpus=N[,N...]] [cgroup=DIRECTORY]
+ *
+ * FD is a SOCK_SEQPACKET socket. The launcher sets once what every agent inherits (CPU, NUMA
+ * node, cgroup, no address randomisation), says "note WHAT ERRNO" for each setting that was
+ * refused, and "ready". Then it takes messages:
+ *
+ *	run\0ARGV0\0ARGV1\0...	start a program; two descriptors come along, its stdout and stderr
+ *	kill			end it now
+ *	(end of file)		end it, and the launcher with it
+ *
+ * and answers each run with "ended exit N", "ended signal N" or "ended unborn N" (a signal met
+ * the child before its exec), after every process that the program left has been killed and
+ * reaped; "failed WHAT ERRNO" comes before it when the program could not be executed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mempolicy.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MAX_MESSAGE 65536
+#define MAX_ARGUMENTS 256
+#define MAX_NODES 1024
+#define UNBORN "rb-unborn"
+/* glibc's default; a soft limit of "unlimited" would change where mmap places things. */
+#define STACK_BYTES (8UL << 20)
+
+static int sock;
+static pid_t agent;		/* 0: none runs */
+static sigset_t inherited_mask;
+static char message[MAX_MESSAGE];
+
+static void say(const char *what, const char *detail, int number)
+{
+	char text[128];
+	int length = snprintf(text, sizeof(text), "%s %s %d", what, detail, number);
+
+	/* If nobody listens any more, the next read says so. */
+	if (length > 0 && send(sock, text, (size_t)length, MSG_NOSIGNAL) < 0)
+		return;
+}
+
+static void note(const char *what)
+{
+	say("note", what, errno);
+}
+
+static bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t written;
+	int saved;
+
+	if (fd < 0)
+		return false;
+	written = write(fd, text, strlen(text));
+	saved = errno;
+	if (close(fd) < 0 || written < 0) {
+		errno = written < 0 ? saved : errno;
+		return false;
+	}
+	return true;
+}
+
+static void pin(const char *list)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	while (*list) {
+		char *end;
+		unsigned long cpu = strtoul(list, &end, 10);
+
+		if (end == list || cpu >= CPU_SETSIZE) {
+			errno = EINVAL;
+			note("affinity");
+			return;
+		}
+		CPU_SET(cpu, &set);
+		list = *end == ',' ? end + 1 : end;
+	}
+	if (sched_setaffinity(0, sizeof(set), &set) < 0)
+		note("affinity");
+}
+
+/* An explicit policy also keeps automatic NUMA balancing away from the process. */
+static void bind_memory(bool pinned)
+{
+	unsigned long mask[MAX_NODES / (8 * sizeof(unsigned long))] = { 0 };
+	unsigned int cpu, node;
+
+	if (!pinned) {
+		if (syscall(SYS_set_mempolicy, MPOL_LOCAL, NULL, 0UL) < 0)
+			note("numa");
+		return;
+	}
+	if (syscall(SYS_getcpu, &cpu, &node, NULL) < 0 || node >= MAX_NODES) {
+		note("numa");
+		return;
+	}
+	mask[node / (8 * sizeof(*mask))] |= 1UL << node % (8 * sizeof(*mask));
+	if (syscall(SYS_set_mempolicy, MPOL_BIND, mask, (unsigned long)MAX_NODES) < 0)
+		note("numa");
+}
+
+static void join_cgroup(const char *directory)
+{
+	char path[4096];
+	int length = snprintf(path, sizeof(path), "%s/cgroup.procs", directory);
+
+	if (length < 0 || (size_t)length >= sizeof(path)) {
+		errno = ENAMETOOLONG;
+		note("cgroup");
+		return;
+	}
+	if (!write_file(path, "0"))
+		note("cgroup");
+}
+
+static void settle_randomness(void)
+{
+	int now = personality(0xffffffff);
+	struct rlimit stack;
+
+	if (now < 0 || personality((unsigned long)now | ADDR_NO_RANDOMIZE) < 0)
+		note("aslr");
+	if (getrlimit(RLIMIT_STACK, &stack) < 0) {
+		note("stack");
+		return;
+	}
+	stack.rlim_cur = STACK_BYTES < stack.rlim_max ? STACK_BYTES : stack.rlim_max;
+	if (setrlimit(RLIMIT_STACK, &stack) < 0)
+		note("stack");
+}
+
+static void fail_child(const char *what)
+{
+	say("failed", what, errno);
+	_exit(127);
+}
+
+static void run_child(pid_t launcher, char **argv, const int out[2])
+{
+	static char locale[] = "LC_ALL=C";
+	char *environment[] = { locale, NULL };
+
+	if (setpgid(0, 0) < 0)
+		fail_child("setpgid");
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		fail_child("prctl");
+	if (getppid() != launcher)
+		_exit(127);
+	if (prctl(PR_SET_NAME, UNBORN) < 0)
+		fail_child("prctl");
+	/* Out of memory, the kernel should take the agent and nobody else. */
+	if (!write_file("/proc/self/oom_score_adj", "1000") && errno != ENOENT)
+		fail_child("oom_score_adj");
+	if (dup2(out[0], STDOUT_FILENO) < 0 || dup2(out[1], STDERR_FILENO) < 0)
+		fail_child("dup2");
+	if (sigprocmask(SIG_SETMASK, &inherited_mask, NULL) < 0)
+		fail_child("sigprocmask");
+	execve(argv[0], argv, environment);
+	fail_child("execve");
+}
+
+static void start(char **argv, const int out[2])
+{
+	pid_t launcher = getpid();
+	pid_t pid = fork();
+
+	if (pid < 0) {
+		say("failed", "fork", errno);
+		say("ended", "exit", 127);
+		return;
+	}
+	if (!pid)
+		run_child(launcher, argv, out);
+	/* Both sides set it, so that the group exists whoever runs first. */
+	if (setpgid(pid, pid) < 0 && errno != EACCES && errno != ESRCH)
+		note("setpgid");
+	agent = pid;
+}
+
+/* A zombie keeps its name, so this tells what it was when it died. */
+static bool died_unborn(pid_t pid)
+{
+	char path[64], name[sizeof(UNBORN)] = "";
+	int fd;
+	ssize_t got;
+
+	if (snprintf(path, sizeof(path), "/proc/%d/comm", pid) < 0)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	got = read(fd, name, sizeof(name) - 1);
+	if (close(fd) < 0 || got < 0)
+		return false;
+	return !strcmp(name, UNBORN);
+}
+
+/* What left the agent's group has become our child, because we are the subreaper. */
+static bool kill_children(void)
+{
+	char path[64], *at = message;
+	ssize_t got;
+	int fd;
+
+	if (snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid()) < 0)
+		return false;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	got = read(fd, message, sizeof(message) - 1);
+	if (close(fd) < 0 || got <= 0)
+		return false;
+	message[got] = '\0';
+	for (;;) {
+		char *end;
+		long pid = strtol(at, &end, 10);
+
+		/* The last number may have been cut short; it is found again next time. */
+		if (end == at || *end != ' ')
+			return true;
+		if (kill((pid_t)pid, SIGKILL) < 0 && errno != ESRCH)
+			return false;
+		at = end + 1;
+	}
+}
+
+static void reap_rest(void)
+{
+	for (;;) {
+		pid_t pid = waitpid(-1, NULL, WNOHANG);
+
+		if (pid < 0)
+			return;
+		if (pid > 0)
+			continue;
+		if (!kill_children() || waitpid(-1, NULL, 0) < 0)
+			return;
+	}
+}
+
+static void kill_agent(void)
+{
+	/* Not yet reaped, so the group's number cannot be anybody else's. */
+	if (agent && kill(-agent, SIGKILL) < 0 && errno != ESRCH)
+		note("kill");
+}
+
+static void finish_agent(void)
+{
+	pid_t pid = agent;
+	bool unborn = died_unborn(pid);
+	int status;
+
+	kill_agent();
+	agent = 0;
+	if (waitpid(pid, &status, 0) < 0) {
+		note("wait");
+		status = 127 << 8;
+	}
+	reap_rest();
+	if (WIFSIGNALED(status))
+		say("ended", unborn ? "unborn" : "signal", WTERMSIG(status));
+	else
+		say("ended", "exit", WEXITSTATUS(status));
+}
+
+static void children_changed(int signals)
+{
+	struct signalfd_siginfo info;
+
+	if (read(signals, &info, sizeof(info)) < 0 && errno != EAGAIN)
+		exit(1);
+	for (;;) {
+		siginfo_t child = { 0 };
+
+		if (waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) < 0 || !child.si_pid)
+			return;
+		if (child.si_pid == agent)
+			finish_agent();
+		else if (waitpid(child.si_pid, NULL, 0) < 0)
+			return;
+	}
+}
+
+static void take_run(char *text, size_t length, const int out[2])
+{
+	char *argv[MAX_ARGUMENTS + 1];
+	size_t count = 0;
+	char *at = text;
+
+	while (at < text + length && count < MAX_ARGUMENTS) {
+		argv[count++] = at;
+		at += strlen(at) + 1;
+	}
+	argv[count] = NULL;
+	if (!count || at < text + length || agent) {
+		say("failed", "request", agent ? EBUSY : E2BIG);
+		say("ended", "exit", 127);
+		return;
+	}
+	start(argv, out);
+}
+
+/* One message. False when the other side has gone. */
+static bool take_message(void)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(2 * sizeof(int))];
+	} control;
+	struct iovec data = { .iov_base = message, .iov_len = sizeof(message) - 1 };
+	struct msghdr packet = {
+		.msg_iov = &data,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	ssize_t length = recvmsg(sock, &packet, MSG_CMSG_CLOEXEC);
+	struct cmsghdr *header;
+	int out[2];
+
+	if (length <= 0 || packet.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		return false;
+	message[length] = '\0';
+	if (!strcmp(message, "kill")) {
+		kill_agent();
+		return true;
+	}
+	header = CMSG_FIRSTHDR(&packet);
+	if (strcmp(message, "run") || !header || header->cmsg_type != SCM_RIGHTS ||
+	    header->cmsg_len != CMSG_LEN(sizeof(out)))
+		return false;
+	memcpy(out, CMSG_DATA(header), sizeof(out));
+	take_run(message + sizeof("run"), (size_t)length - sizeof("run"), out);
+	return close(out[0]) == 0 && close(out[1]) == 0;
+}
+
+static int open_signals(void)
+{
+	sigset_t set;
+
+	if (sigemptyset(&set) < 0 || sigaddset(&set, SIGCHLD) < 0 ||
+	    sigprocmask(SIG_BLOCK, &set, &inherited_mask) < 0)
+		return -1;
+	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+static void set_up(int argc, char **argv)
+{
+	bool pinned = false;
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		note("prctl");
+	for (int i = 2; i < argc; i++) {
+		if (!strncmp(argv[i], "cpus=", 5)) {
+			pin(argv[i] + 5);
+			pinned = true;
+		} else if (!strncmp(argv[i], "cgroup=", 7)) {
+			join_cgroup(argv[i] + 7);
+		}
+	}
+	bind_memory(pinned);
+	settle_randomness();
+	say("ready", "launcher", 1);
+}
+
+int main(int argc, char **argv)
+{
+	struct pollfd watched[2] = { { .events = POLLIN }, { .events = POLLIN } };
+
+	if (argc < 2)
+		return 2;
+	sock = atoi(argv[1]);
+	watched[0].fd = sock;
+	watched[1].fd = open_signals();
+	if (watched[1].fd < 0 || fcntl(sock, F_SETFD, FD_CLOEXEC) < 0)
+		return 1;
+	set_up(argc, argv);
+	for (;;) {
+		if (poll(watched, 2, -1) < 0 && errno != EINTR)
+			break;
+		if (watched[1].revents)
+			children_changed(watched[1].fd);
+		if (watched[0].revents && !take_message())
+			break;
+	}
+	kill_agent();
+	reap_rest();
+	return 0;
+}
