@@ -60,12 +60,16 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The artefact cache of this test session, also exported as REFBENCH_CACHE."""
+    """The artefact cache of this test session, also exported as REFBENCH_CACHE.
+
+    The folder for the tracebacks of defects is one of this session's, too.
+    """
     kept = os.environ.get("REFBENCH_TEST_CACHE")
     path = Path(kept) if kept else tmp_path_factory.mktemp("cache")
     path.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REFBENCH_CACHE", str(path))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield path
 
 

@@ -79,3 +79,21 @@ def test_every_metric_is_explained_as_the_code_does() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     for name, metric in METRICS.items():
         assert f"| `{name}` | {metric.about} | {metric.blind} |" in text, name
+
+
+def test_every_environment_variable_is_explained() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    sources = [path for top in ("src", "backends") for path in (ROOT / top).rglob("*.py")]
+    used = {
+        name for path in sources for name in re.findall(r"\bREFBENCH_[A-Z_]+", path.read_text())
+    }
+    assert used
+    assert sorted(name for name in used if f"`{name}`" not in text) == []
+
+
+def test_every_exit_code_is_explained(refbench: Refbench) -> None:
+    text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    answer = refbench("--help")
+    codes = set(re.findall(r"\b(\d+) [a-z]", answer.stdout.partition("Exit codes:")[2]))
+    assert len(codes) > 5
+    assert sorted(code for code in codes if f"| {code} |" not in text) == []
