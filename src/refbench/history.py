@@ -1,0 +1,141 @@
+"""``python -m refbench.history``: record commits with asv, under a machine name of our choice.
+
+asv measures and keeps the numbers; it has no place for what the numbers depend on besides the
+machine. So this names the machine neutrally, runs ``asv run``, and then writes the environment
+of every measured commit (kernel, settings, hashes of agent and compiler) to
+``results/MACHINE/environments.jsonl``. Targets whose clock counts instructions give the same
+numbers on every machine: record those under a machine name of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asv.machine
+import click
+import msgspec
+
+from refbench import journal as journals
+from refbench.asv import JOURNALS
+from refbench.errors import RefbenchError, StorageError
+from refbench.samples import Environment
+
+RESULTS = Path("results")
+ENVIRONMENTS = "environments.jsonl"
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One line of ``environments.jsonl``: where the newest numbers of a commit come from."""
+
+    commit: str
+    started: str
+    """UTC, ISO 8601."""
+    environment: Environment
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--machine",
+    default="reference",
+    show_default=True,
+    help="The name under which results are kept; never the host name.",
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def main(machine: str, arguments: tuple[str, ...]) -> None:
+    """Record commits with asv. ARGUMENTS go to `asv run`: a range such as HEAD~5..HEAD,
+    --skip-existing-successful, and so on.
+    """
+    try:
+        introduce(machine)
+        command = [sys.executable, "-m", "asv", "run", "--machine", machine, *arguments]
+        status = subprocess.run(command, check=False).returncode
+        kept = keep_environments(Path.cwd(), machine)
+    except RefbenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    click.echo(f"{kept} environments in {RESULTS / machine / ENVIRONMENTS}")
+    sys.exit(status)
+
+
+def introduce(machine: str) -> None:
+    """Tell asv about the machine: architecture, processors and memory, nothing that names it.
+
+    asv keeps that in ``.asv-machine.json`` in the home directory; other entries stay.
+    """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    asv.machine.MachineCollection.save(
+        machine,
+        {
+            "machine": machine,
+            "os": platform.system(),
+            "arch": platform.machine(),
+            "cpu": platform.machine(),
+            "num_cpu": str(os.cpu_count()),
+            "ram": f"{max(1, round(memory / _GIB))} GiB",
+        },
+    )
+
+
+def keep_environments(project: Path, machine: str) -> int:
+    """Bring ``environments.jsonl`` up to date with the journals; the number of its lines.
+
+    Only commits that asv has results of are kept, each target's newest environment.
+
+    :raises StorageError: when the file cannot be read or written.
+    """
+    folder = project / RESULTS / machine
+    path = folder / ENVIRONMENTS
+    have = {result.name.partition("-")[0] for result in folder.glob("*-*.json")}
+    newest: dict[tuple[str, str], Recorded] = {}
+    for line in (*_kept(path), *_journaled(project / JOURNALS)):
+        if any(line.commit.startswith(commit) for commit in have):
+            newest[line.commit, line.environment.target] = line
+    if newest:
+        lines = sorted(newest.values(), key=lambda line: (line.started, line.environment.target))
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            partial.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+            partial.replace(path)
+        except OSError as error:
+            raise StorageError(
+                f"{path} cannot be written: {error.strerror}.",
+                remedy="Make it writable and run the command again: the journals are kept.",
+            ) from None
+    return len(newest)
+
+
+def _kept(path: Path) -> Iterator[Recorded]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(lines, 1):
+        try:
+            yield msgspec.json.decode(line, type=Recorded)
+        except msgspec.DecodeError as error:
+            raise StorageError(
+                f"{path}, line {number}, is damaged: {error}.",
+                remedy="Restore the file from the repository.",
+            ) from None
+
+
+def _journaled(folder: Path) -> Iterable[Recorded]:
+    for path in sorted(folder.glob("*.jsonl")):
+        commit = path.stem.split("-")[1]
+        content = journals.read(path)
+        for session in content.sessions:
+            yield Recorded(
+                commit=commit, started=content.header.started, environment=session.environment
+            )
+
+
+if __name__ == "__main__":
+    main()
