@@ -58,11 +58,13 @@ def run(
     target is *unavailable* in every row, with the target's reason.
 
     :raises KeyError: when a spec names a mechanism that is not in ``mechanisms``.
+    :raises UsageError: when it has an option that the mechanism does not know.
     :raises BackendError: when the session is lost.
     """
     capabilities = session.capabilities()
     examinations: list[Examination] = []
     total = len(specs) * len(properties)
+    specs = [mechanisms[spec.name].canonical(spec) for spec in specs]
     for spec in specs:
         mechanism = mechanisms[spec.name]
         for item in properties:

@@ -2,9 +2,9 @@
 
 A mechanism that does not name a property is expected to meet it. A key is the name of a property,
 optionally with conditions after ``@``, separated by commas: ``fork-child@events=fork`` (an option
-of the mechanism), ``clean-write@uffd=user-mode-only`` (a fact that the agent reports),
-``remap-move@kernel<6.17`` (the kernel of the target). The key with the most conditions that hold
-wins. :func:`refbench.semantics.check.expectation` reads them.
+of the mechanism that is not at its default), ``clean-write@uffd=user-mode-only`` (a fact that the
+agent reports), ``remap-move@kernel<6.17`` (the kernel of the target). The key with the most
+conditions that hold wins. :func:`refbench.semantics.check.expectation` reads them.
 """
 
 from __future__ import annotations

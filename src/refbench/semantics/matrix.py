@@ -88,13 +88,14 @@ class Matrix:
         return tuple(x for x in self.examinations if x.outcome is Outcome.NOT_EXAMINED)
 
 
-_SYMBOLS = {
+SYMBOLS = {
     Verdict.MET: ("+", "green"),
     Verdict.NOT_MET: ("x", "yellow"),
     Verdict.REFUSED: ("r", "yellow"),
     Verdict.UNAVAILABLE: ("·", "dim"),
     Verdict.FAILED: ("?", "red"),
 }
+"""The character of each verdict, and its style in a terminal."""
 LEGEND = (
     "+ met   x not met   r refused by the kernel   · unavailable   ? no answer   ! not as expected"
 )
@@ -103,7 +104,7 @@ LEGEND = (
 def symbol(examination: Examination) -> str:
     """One or two characters: the verdict, and ``!`` where it was not expected."""
     mark = "!" if examination.outcome is Outcome.UNEXPECTED else ""
-    return _SYMBOLS[examination.verdict][0] + mark
+    return SYMBOLS[examination.verdict][0] + mark
 
 
 def summary(matrix: Matrix) -> str:
@@ -182,7 +183,7 @@ def markdown(matrix: Matrix) -> str:
 
 
 def _cell(item: Examination) -> Text:
-    style = _SYMBOLS[item.verdict][1]
+    style = SYMBOLS[item.verdict][1]
     return Text(symbol(item), style="bold red" if item.outcome is Outcome.UNEXPECTED else style)
 
 

@@ -125,5 +125,6 @@ MOVING = (
         "The kernel keeps the mapping apart from an anonymous mapping beside it.",
         "No VMA merge with a neighbouring anonymous mapping: the VMA count.",
         _neighbour_vma,
+        _judge_neighbour_vma,
     ),
 )
