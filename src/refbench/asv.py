@@ -134,7 +134,8 @@ def selected(known: Registry, targets: Sequence[str]) -> tuple[str, ...]:
     :raises UsageError: for one that is not on the axis.
     """
     wanted = os.environ.get(TARGETS_VARIABLE) or "host"
-    chosen = tuple(dict.fromkeys(split_specs((wanted,), known.backends)))
+    names = {*known.backends, *(target.partition(":")[0] for target in targets)}
+    chosen = tuple(dict.fromkeys(split_specs((wanted,), names)))
     for name in chosen:
         if name not in targets:
             raise UsageError(
