@@ -29,6 +29,10 @@ class Project:
     def environment(self) -> dict[str, str]:
         keep = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         return {
+            # Where pip and npm fetch from, and what they have fetched, stays the user's.
+            "XDG_CONFIG_HOME": str(Path.home() / ".config"),
+            "XDG_CACHE_HOME": str(Path.home() / ".cache"),
+            "NPM_CONFIG_USERCONFIG": str(Path.home() / ".npmrc"),
             **keep,
             "HOME": str(self.home),
             "GIT_CONFIG_GLOBAL": os.devnull,
@@ -58,8 +62,10 @@ class Project:
         self.git("commit", "-q", "--allow-empty", "-m", message)
         return self.git("rev-parse", "HEAD")
 
-    def asv(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-        """Run asv; what it printed. Any failure of asv itself fails the test."""
+    def asv(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, status: int = 0
+    ) -> str:
+        """Run asv; what it printed. Another exit status than expected fails the test."""
         done = subprocess.run(
             [sys.executable, "-m", "asv", *arguments],
             cwd=self.root,
@@ -69,7 +75,7 @@ class Project:
             text=True,
             timeout=DEADLINE,
         )
-        assert done.returncode == 0, done.stdout
+        assert done.returncode == status, done.stdout
         return done.stdout
 
     def run(self, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
@@ -90,12 +96,13 @@ class Project:
         }
 
 
-@pytest.fixture
-def new_project(tmp_path: Path) -> Callable[..., Project]:
+@pytest.fixture(scope="session")
+def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Project]:
     """Makes a project from benchmark files (name to text) and asv options."""
 
     def make(benchmarks: Mapping[str, str], **options: object) -> Project:
-        project = Project(tmp_path / "project", tmp_path / "home")
+        place = tmp_path_factory.mktemp("asv")
+        project = Project(place / "project", place / "home")
         project.home.mkdir()
         (project.home / ".asv-machine.json").write_text(
             json.dumps({"reference": MACHINE, "version": 1})

@@ -41,7 +41,7 @@ SUITE = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def published(new_project: Callable[..., Any]) -> Any:
     """A project with two commits, measured and published."""
     project = new_project(SUITE, plugins=[".refbench.dashboard"])
