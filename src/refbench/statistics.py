@@ -9,6 +9,7 @@ Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
@@ -24,8 +25,6 @@ Floats = npt.NDArray[np.float64]
 
 REPLICATES = 4000
 """Bootstrap replicates: the end of a 99.9 % interval then has two of them beyond it."""
-VARIANTS = 128
-"""Bootstrap medians that are drawn of each run's samples; a replicate takes one at random."""
 MAD_TO_SIGMA = 1.4826
 """Makes the median absolute deviation estimate the standard deviation of normal data."""
 
@@ -109,9 +108,8 @@ def generator(*parts: object) -> np.random.Generator:
 def bootstrap(values: Values, random: np.random.Generator, replicates: int = REPLICATES) -> Floats:
     """``replicates`` draws of the statistic."""
     if len(values.boots) == 1:
-        pool = _variants(values.runs, random).ravel()
-        return _bootstrap_one_boot(pool, len(values.runs), random, replicates)
-    return _bootstrap_boots(values, random, replicates)
+        return _of_one_boot(_Pool.of(values.runs), len(values.runs), random, replicates)
+    return _of_boots(values, random, replicates)
 
 
 def interval(draws: Floats, estimate: float, confidence: float) -> Interval:
@@ -141,52 +139,86 @@ def runs_needed(confidence: float) -> int:
     return math.ceil(1 - math.log2(1 - confidence))
 
 
-def _variants(runs: Sequence[Floats], random: np.random.Generator) -> Floats:
-    """Bootstrap medians of each run's samples: shape (runs, VARIANTS)."""
-    drawn = np.empty((len(runs), VARIANTS))
-    by_length: dict[int, list[int]] = {}
-    for at, run in enumerate(runs):
-        by_length.setdefault(len(run), []).append(at)
-    for length, members in by_length.items():
-        stacked = np.stack([runs[at] for at in members])
-        if length == 1:
-            drawn[members] = stacked
-            continue
-        picks = random.integers(length, size=(len(members), VARIANTS, length))
-        rows = np.arange(len(members))[:, None, None]
-        drawn[members] = np.median(stacked[rows, picks], axis=2)
-    return drawn
+@dataclass(frozen=True, slots=True)
+class _Pool:
+    """The distribution of one bootstrap draw: a run at random, then the median of its samples
+    drawn with replacement. ``values`` ascend, ``below`` is their cumulative probability."""
+
+    values: Floats
+    below: Floats
+
+    @classmethod
+    def of(cls, runs: Sequence[Floats]) -> _Pool:
+        medians, weights = [], []
+        for run in runs:
+            lower, upper, probability = _median_weights(len(run))
+            ordered = np.sort(run)
+            medians.append((ordered[lower] + ordered[upper]) / 2)
+            weights.append(probability)
+        pooled, weight = np.concatenate(medians), np.concatenate(weights)
+        order = np.argsort(pooled, kind="stable")
+        below = np.cumsum(weight[order])
+        return cls(pooled[order], below / below[-1])
+
+    def at(self, uniform: Floats) -> Floats:
+        """Draws, one for each of the uniform numbers."""
+        found: Floats = self.values[np.searchsorted(self.below, uniform)]
+        return found
 
 
-def _bootstrap_one_boot(
-    pool: Floats, count: int, random: np.random.Generator, replicates: int
-) -> Floats:
-    """Medians of ``count`` independent draws from ``pool``, without drawing them all.
+@functools.cache
+def _median_weights(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
+    """The exact distribution of the median of ``count`` draws from as many values.
+
+    Pairs of ranks whose values' mean is the median (equal ranks where ``count`` is odd) and
+    their probabilities. The k-th smallest draw is at most the i-th value with the probability
+    that a binomial of ``count`` trials of i / count reaches k; for two neighbours, k draws are
+    at most the i-th value and the others at least the j-th, each bound being met.
+    """
+
+    def reaches(k: int, i: int) -> float:
+        share = i / count
+        return sum(
+            math.comb(count, hits) * share**hits * (1 - share) ** (count - hits)
+            for hits in range(k, count + 1)
+        )
+
+    k = (count + 1) // 2
+    alone = [reaches(k, i) - reaches(k, i - 1) for i in range(1, count + 1)]
+    pairs = {(i, i): alone[i] for i in range(count)}
+    if count % 2 == 0:
+        for i in range(count):
+            for j in range(i + 1, count):
+                low = ((i + 1) / count) ** k - (i / count) ** k
+                high = ((count - j) / count) ** k - ((count - j - 1) / count) ** k
+                pairs[i, j] = math.comb(count, k) * low * high
+                pairs[i, i] -= pairs[i, j]
+    lower, upper = (np.array(side, dtype=np.intp) for side in zip(*pairs, strict=True))
+    return lower, upper, np.maximum(np.array(list(pairs.values())), 0.0)
+
+
+def _of_one_boot(pool: _Pool, count: int, random: np.random.Generator, replicates: int) -> Floats:
+    """Medians of ``count`` independent draws, without drawing them all.
 
     The draws' ranks are order statistics of uniform numbers: the k-th of n is Beta(k, n - k + 1),
     and given it, the next one is the least of the n - k that remain (David and Nagaraja, Order
     Statistics, 2003, section 2.5). That gives the same distribution for 1/n of the work.
     """
-    ordered = np.sort(pool)
     k = (count + 1) // 2
     lower = random.beta(k, count - k + 1, replicates)
-    middle: Floats = ordered[np.minimum((lower * len(pool)).astype(int), len(pool) - 1)]
     if count % 2:
-        return middle
+        return pool.at(lower)
     upper = lower + (1 - lower) * random.beta(1, count - k, replicates)
-    above: Floats = ordered[np.minimum((upper * len(pool)).astype(int), len(pool) - 1)]
-    return (middle + above) / 2
+    return (pool.at(lower) + pool.at(upper)) / 2
 
 
-def _bootstrap_boots(values: Values, random: np.random.Generator, replicates: int) -> Floats:
+def _of_boots(values: Values, random: np.random.Generator, replicates: int) -> Floats:
     """Medians over the runs of boots that are drawn with replacement, then runs within each."""
     counts = np.array([len(boot) for boot in values.boots])
-    pools = np.full((len(counts), counts.max(), VARIANTS), np.nan)
-    for at, boot in enumerate(values.boots):
-        pools[at, : len(boot)] = _variants(boot, random)
-    boots = random.integers(len(counts), size=(replicates, len(counts), 1))
-    shape = (replicates, len(counts), int(counts.max()))
-    runs = (random.random(shape) * counts[boots]).astype(int)
-    drawn = pools[boots, runs, random.integers(VARIANTS, size=shape)]
-    drawn[np.arange(shape[2]) >= counts[boots]] = np.nan
-    return np.asarray(np.nanmedian(drawn.reshape(replicates, -1), axis=1))
+    chosen = random.integers(len(counts), size=(replicates, len(counts)))
+    drawn = random.random((replicates, len(counts), int(counts.max())))
+    for boot, runs in enumerate(values.boots):
+        drawn[chosen == boot] = _Pool.of(runs).at(drawn[chosen == boot])
+    drawn[np.arange(drawn.shape[2]) >= counts[chosen][:, :, None]] = np.nan
+    medians: Floats = np.nanmedian(drawn.reshape(replicates, -1), axis=1)
+    return medians

@@ -128,7 +128,7 @@ def traps(block: Block) -> str:
             if points:
                 places, heights = zip(*points, strict=True)
                 label = metrics.find(name).title
-                axes.scatter(places, heights, 38, colour, mark, label=label, zorder=3)
+                axes.plot(places, heights, mark, color=colour, markersize=6, label=label)
         axes.set_xscale("log")
         axes.set_xlim(0.5, 6 * max(1.0, *(row.figures["traps"].value for row in rows)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: units.tick(units.decimal(x))))

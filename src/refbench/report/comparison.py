@@ -1,0 +1,128 @@
+"""A comparison as a terminal table, Markdown and JSON: what changed first, then everything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from refbench import metrics
+from refbench.compare import CellComparison, Comparison, Effect, Verdict
+from refbench.report import markdown as md
+from refbench.report import units
+from refbench.samples import CellId
+from refbench.statistics import Agreement
+
+VERSION = 1
+HEADER = ("cell", "metric", "A", "B", "B / A", "interval", "verdict")
+_STYLES = {Verdict.MORE: "bold red", Verdict.LESS: "bold green", Verdict.UNDECIDED: "yellow"}
+
+
+def render(console: Console, comparison: Comparison, *, everything: bool = False) -> None:
+    """Print what changed, or with ``everything`` every metric, then notes and a conclusion."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for at, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if at in {0, 1, 6} else "right", overflow="fold")
+    rows = _rows(comparison, everything=everything)
+    for cells, verdict in rows:
+        table.add_row(*cells[:-1], Text(cells[-1], style=_STYLES.get(verdict, "")))
+    if rows:
+        console.print(table)
+    for note in notes(comparison):
+        console.print(Text(note, style="yellow"))
+    console.print(Text(conclusion(comparison), style="bold"))
+
+
+def markdown(comparison: Comparison, *, everything: bool = False) -> str:
+    """The same for a mailing-list reply."""
+    rows = [cells for cells, _ in _rows(comparison, everything=everything)]
+    lines = [conclusion(comparison), ""]
+    if rows:
+        lines += [*md.table(HEADER, rows), ""]
+    for note in notes(comparison):
+        lines += md.wrap(f"- {note}", indent="  ")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def json(comparison: Comparison) -> str:
+    """The whole comparison: ``version``, ``flagged`` (the number of cells) and its fields."""
+    document = {
+        "version": VERSION,
+        "flagged": len(comparison.flagged),
+        "comparison": comparison,
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
+
+
+def conclusion(comparison: Comparison) -> str:
+    """One sentence: how many cells changed, by which rule."""
+    compared = sum(1 for cell in comparison.cells if cell.effects)
+    rule = comparison.rule
+    return (
+        f"{len(comparison.flagged)} of {len(comparison.cells)} cells changed ({compared} have "
+        f"numbers on both sides); a change is more than {rule.threshold:.0%}, with "
+        f"{rule.confidence:.0%} confidence for each cell."
+    )
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Warnings, refusals, failures, undecided metrics and cells without a partner."""
+    found = [f"Mind: {text}." for text in comparison.warnings]
+    for cell in comparison.cells:
+        if cell.refused:
+            found.append(f"{_label(cell.cell)}: not compared: {cell.refused}.")
+        if cell.failed:
+            found.append(f"{_label(cell.cell)}: {cell.failed}")
+        undecided = [e for e in cell.effects if e.verdict is Verdict.UNDECIDED]
+        if undecided:
+            names = ", ".join(effect.metric for effect in undecided)
+            found.append(f"{_label(cell.cell)}: undecided: {names} ({undecided[0].note}).")
+    for side, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
+        found += [f"{_label(cell)}: only in {side}." for cell in cells]
+    return found
+
+
+def _rows(comparison: Comparison, *, everything: bool) -> list[tuple[list[str], Verdict]]:
+    return [
+        (_cells(cell, effect), effect.verdict)
+        for cell in sorted(comparison.cells, key=lambda cell: not cell.flagged)
+        for effect in cell.effects
+        if everything or effect.flagged
+    ]
+
+
+def _cells(cell: CellComparison, effect: Effect) -> list[str]:
+    metric = metrics.find(effect.metric)
+    sides = [
+        units.show(metric, value, cell.clock) if seen is None else _range(seen, effect, cell.clock)
+        for value, seen in ((effect.a, effect.a_range), (effect.b, effect.b_range))
+    ]
+    if effect.ratio is not None:
+        ratio = f"{effect.ratio.estimate:.3f}"
+        span = f"{effect.ratio.low:.3f} to {effect.ratio.high:.3f}"
+    elif effect.difference is not None:
+        ratio = "n/a"
+        low, high = (
+            units.show(metric, value, cell.clock)
+            for value in (effect.difference.low, effect.difference.high)
+        )
+        span = f"{low} to {high}"
+    else:
+        ratio = f"{effect.b / effect.a:.3f}" if effect.a else "n/a"
+        span = "exact" if not effect.note else "varies"
+    return [_label(cell.cell), effect.metric, *sides, ratio, span, effect.verdict.value]
+
+
+def _range(seen: Agreement, effect: Effect, clock: str) -> str:
+    metric = metrics.find(effect.metric)
+    low, high = (units.show(metric, value, clock) for value in (seen.low, seen.high))
+    return low if seen.equal else f"{low}..{high}"
+
+
+def _label(cell: CellId) -> str:
+    words: Sequence[str] = (cell.label, cell.mechanism)
+    return " ".join([*words, "thp"] if cell.thp else words)
