@@ -11,8 +11,14 @@
 #define KSM "/sys/kernel/mm/ksm/"
 #define MOST_SECONDS 20
 #define NS_BETWEEN_LOOKS 20000000L
-/* A page is merged when two scans in a row find it unchanged; one more shows that all are. */
-#define SCANS_WITHOUT_GROWTH 2
+/*
+ * The kernel puts a new process behind the scan that is under way; the second scan notes each
+ * page's checksum, the third merges what did not change.
+ */
+#define SCANS_WITHOUT_GROWTH 3
+
+/* ctx->private_words */
+enum { BYTES_MAPPED };
 
 static int64_t merged_pages(void)
 {
@@ -47,13 +53,23 @@ static void *ksm_map(struct rb_context *ctx, void *addr, size_t size, unsigned i
 	if (!got)
 		return NULL;
 	rb_fill(ctx, got, size);
-	if (!rb_madvise(ctx, got, size, MADV_MERGEABLE))
+	if (!rb_madvise(ctx, got, size, MADV_MERGEABLE)) {
+		ctx->private_words[BYTES_MAPPED] += size;
 		return got;
+	}
 	rb_fail(error, RB_UNSUPPORTED, errno, "It needs CONFIG_KSM.",
 		"madvise(MADV_MERGEABLE) failed: %s.", strerror(errno));
 	if (rb_munmap(ctx, got, size))
 		rb_fail_map(error, size, errno);
 	return NULL;
+}
+
+static void ksm_forget(struct rb_context *ctx, void *addr, size_t size)
+{
+	(void)addr;
+	if (size > ctx->private_words[BYTES_MAPPED])
+		size = ctx->private_words[BYTES_MAPPED];
+	ctx->private_words[BYTES_MAPPED] -= size;
 }
 
 static int64_t seconds_since(const struct timespec *start)
@@ -65,25 +81,27 @@ static int64_t seconds_since(const struct timespec *start)
 	return now.tv_sec - start->tv_sec;
 }
 
+/* Done when every page is merged, or when whole scans find nothing more to merge. */
 static int ksm_settle(struct rb_context *ctx, struct rb_error *error)
 {
 	const struct timespec pause = { .tv_nsec = NS_BETWEEN_LOOKS };
-	int64_t pages = merged_pages();
+	int64_t all = (int64_t)(ctx->private_words[BYTES_MAPPED] / ctx->page_size);
+	int64_t pages = -1;
 	int64_t scans = rb_read_number(KSM "full_scans");
 	struct timespec start;
 
-	(void)ctx;
 	if (clock_gettime(CLOCK_MONOTONIC, &start))
 		return rb_fail(error, RB_UNSUPPORTED, errno, "", "There is no monotonic clock.");
 	while (seconds_since(&start) < MOST_SECONDS) {
 		int64_t pages_now = merged_pages();
 		int64_t scans_now = rb_read_number(KSM "full_scans");
 
-		/* The scan that is running at the start has passed some pages already. */
+		if (pages_now >= all)
+			return 0;
 		if (pages_now != pages) {
 			pages = pages_now;
 			scans = scans_now;
-		} else if (scans_now > scans + SCANS_WITHOUT_GROWTH) {
+		} else if (scans_now >= scans + SCANS_WITHOUT_GROWTH) {
 			return 0;
 		}
 		(void)nanosleep(&pause, NULL);
@@ -110,6 +128,7 @@ static const struct rb_mechanism ksm_mechanism = {
 	.applies_pattern = true,
 	.setup = ksm_setup,
 	.map = ksm_map,
+	.forget = ksm_forget,
 	.settle = ksm_settle,
 	.facts = ksm_facts,
 };
