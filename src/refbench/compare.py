@@ -189,10 +189,13 @@ def _pairs(
 def _cell(a: Measurement, b: Measurement, rule: Rule) -> CellComparison:
     refused, warnings = mismatch(a.environment, b.environment)
     failures = [
-        f"{side} failed: {measurement.failure.kind}: {measurement.failure.message}"
+        (side, f"{measurement.failure.kind}: {measurement.failure.message}")
         for side, measurement in (("A", a), ("B", b))
         if measurement.failure is not None
     ]
+    said = [f"{side} failed: {reason}" for side, reason in failures]
+    if len(failures) == 2 and failures[0][1] == failures[1][1]:
+        said = [f"both sides failed: {failures[0][1]}"]
     measurable = not refused and not failures and a.good and b.good
     return CellComparison(
         cell=a.cell,
@@ -201,7 +204,7 @@ def _cell(a: Measurement, b: Measurement, rule: Rule) -> CellComparison:
         clock=a.environment.clock,
         effects=_effects(a, b, rule) if measurable else (),
         refused=refused,
-        failed="; ".join(failures),
+        failed="; ".join(said),
         broke=len(failures) == 1 and not refused,
         warnings=warnings,
     )

@@ -40,7 +40,7 @@ def render(console: Console, comparison: Comparison, *, everything: bool = False
 def markdown(comparison: Comparison, *, everything: bool = False) -> str:
     """The same for a mailing-list reply."""
     rows = [cells for cells, _ in _rows(comparison, everything=everything)]
-    lines = [conclusion(comparison), ""]
+    lines = [*md.wrap(conclusion(comparison)), ""]
     if rows:
         lines += [*md.table(HEADER, rows), ""]
     for note in notes(comparison):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -54,8 +55,21 @@ def text(measurements: Sequence[Measurement]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    number = itertools.count(1)
     sections = [
-        (section, [(block, _plots(section, block, measurements)) for block in section.blocks])
+        (
+            section,
+            [
+                (
+                    block,
+                    [
+                        replace(plot, svg=plots.with_ids(plot.svg, f"plot{next(number)}-"))
+                        for plot in _plots(section, block, measurements)
+                    ],
+                )
+                for block in section.blocks
+            ],
+        )
         for section in summarise(measurements)
     ]
     shown = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import re
@@ -267,7 +266,7 @@ def _scale_bytes(axes: Axes, values: Sequence[float]) -> None:
 
 
 def _svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
-    """The SVG element of a figure, with ids of its own and the page's colours."""
+    """The SVG element of a figure, with the page's colours."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
@@ -276,7 +275,10 @@ def _svg(draw: Callable[[Figure], None], width: float, height: float) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = text.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
-    prefix = f"p{hashlib.sha256(text.encode()).hexdigest()[:12]}-"
-    text = re.sub(r'\bid="', f'id="{prefix}', text)
-    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", text)
+    return text.replace(INK, "var(--ink)").replace(GRID, "var(--grid)")
+
+
+def with_ids(svg: str, prefix: str) -> str:
+    """``svg`` with ids that are unique in a page that holds several."""
+    svg = re.sub(r'\bid="', f'id="{prefix}', svg)
+    return re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", svg)
