@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory of the agent's own, and how it is faulted in.
+ *
+ * fork(2) makes every private page copy-on-write, and leaves file-backed and shared pages out of
+ * the child's page tables. So parent and child walk their memory once before the clock runs.
+ */
+#include "agent.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define MAX_OWN 64
+#define STACK_BYTES (48u << 10)
+
+struct own {
+	uintptr_t start, end;
+	bool write;
+};
+
+static struct own own[MAX_OWN];
+static int own_count;
+
+/* Whole pages, there already. `for_children`: written by forked children too. NULL: none left. */
+void *area_new(size_t size, bool for_children)
+{
+	int kind = for_children ? MAP_SHARED : MAP_PRIVATE;
+	void *got = mmap(NULL, size, PROT_READ | PROT_WRITE, kind | MAP_ANONYMOUS | MAP_POPULATE,
+			 -1, 0);
+
+	return got == MAP_FAILED ? NULL : got;
+}
+
+int area_shared(void)
+{
+	shared = area_new(sizeof(*shared), true);
+	return shared ? 0 : -1;
+}
+
+/* A load and a store of what was there, which no compiler may drop and no thread can notice. */
+static void touch_page(unsigned char *at, bool write)
+{
+	unsigned char was = *(volatile unsigned char *)at;
+
+	if (write)
+		(void)__atomic_compare_exchange_n(at, &was, was, false, __ATOMIC_RELAXED,
+						  __ATOMIC_RELAXED);
+}
+
+static void touch_range(uintptr_t start, uintptr_t end, bool write)
+{
+	for (; start < end; start += context.page_size)
+		touch_page((unsigned char *)start, write);
+}
+
+/* One line of /proc/self/maps. Of the kernel's own mappings and of what cannot fault: nothing. */
+static void note_line(const char *line)
+{
+	unsigned long start, end, inode;
+	char access[5];
+	int name = 0;
+
+	if (own_count == MAX_OWN ||
+	    sscanf(line, "%lx-%lx %4s %*s %*s %lu %n", &start, &end, access, &inode, &name) != 4)
+		return;
+	if (access[0] != 'r' || !strncmp(line + name, "[v", 2))
+		return;
+	if (access[1] != 'w' && !inode)
+		return;
+	if (!strncmp(line + name, "[stack", 6))
+		return;
+	own[own_count++] = (struct own){ start, end, access[1] == 'w' };
+}
+
+/* Remember which mappings are the agent's own; called before a program maps anything. */
+int area_note(void)
+{
+	size_t used = 0;
+	ssize_t got;
+	char *line, *next;
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+	own_count = 0;
+	if (fd < 0)
+		return -1;
+	while ((got = read(fd, shared->text + used, TEXT_SIZE - 1 - used)) > 0)
+		used += (size_t)got;
+	if (close(fd) || got < 0)
+		return -1;
+	shared->text[used] = '\0';
+	for (line = shared->text; *line; line = next) {
+		next = strchr(line, '\n');
+		if (!next)
+			break;
+		*next++ = '\0';
+		note_line(line);
+	}
+	return 0;
+}
+
+/* What of the stack the agent may still grow into. */
+static __attribute__((noinline)) void prefault_stack(void)
+{
+	volatile unsigned char room[STACK_BYTES];
+
+	for (size_t i = 0; i < sizeof(room); i += 1024)
+		room[i] = 0;
+}
+
+/* The stacks of a thread, before it waits for the others. */
+void area_prefault_slot(void *slot, size_t size)
+{
+	touch_range((uintptr_t)slot, (uintptr_t)slot + size, true);
+}
+
+void area_prefault(void)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	prefault_stack();
+	/* The frames of our callers, up to the environment at the top. */
+	touch_range(here & ~(uintptr_t)(context.page_size - 1), (uintptr_t)environ, true);
+	for (int i = 0; i < own_count; i++)
+		touch_range(own[i].start, own[i].end, own[i].write);
+	(void)now_ns();
+}
