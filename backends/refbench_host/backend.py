@@ -73,7 +73,7 @@ class HostBackend:
                 launcher.path,
                 cpus=cpus,
                 cgroup=group.directory if group else None,
-                started=state.remember_launcher,
+                mark=state.mark,
             )
         except BaseException:
             if group is not None:

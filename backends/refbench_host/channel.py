@@ -7,18 +7,18 @@ two talk over a SOCK_SEQPACKET pair; native/launcher.c describes the messages.
 from __future__ import annotations
 
 import os
+import secrets
 import select
-import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from refbench.backend import Answer
 from refbench.errors import BackendError
-from refbench.processes import kill, session_members
+from refbench.processes import MARK, kill_marked
 
 MAX_OUTPUT = 256 << 20
 """Bytes of one agent's output; an agent that says more has gone wrong and is ended."""
@@ -33,7 +33,7 @@ class HostChannel:
     """Runs programs on this machine, one at a time.
 
     ``cpus``: where they may run (empty: anywhere); ``cgroup``: the directory of the cgroup that
-    they join. ``started`` is told the pid of each launcher, which leads a process session.
+    they join; ``mark``: what they carry in their environment, to be found again.
 
     :raises BackendError: when the launcher does not start.
     """
@@ -44,12 +44,12 @@ class HostChannel:
         *,
         cpus: Sequence[int] = (),
         cgroup: Path | None = None,
-        started: Callable[[int], object] | None = None,
+        mark: str | None = None,
     ) -> None:
         self._arguments = [str(launcher)]
         self._settings = [f"cpus={','.join(map(str, cpus))}"] if cpus else []
         self._settings += [f"cgroup={cgroup}"] if cgroup else []
-        self._started = started
+        self._mark = mark or secrets.token_hex(8)
         self._launcher: _Launcher | None = None
         self.refused: dict[str, str] = {}
         """Settings that the kernel refused, with the reason."""
@@ -57,7 +57,7 @@ class HostChannel:
 
     @property
     def launcher_pid(self) -> int:
-        """The pid of the launcher that runs now, which is also its process session; else 0."""
+        """The pid of the launcher that runs now, 0 when there is none."""
         return self._launcher.process.pid if self._launcher else 0
 
     def put(self, file: Path) -> str:
@@ -87,11 +87,9 @@ class HostChannel:
             launcher.close()
 
     def _start(self) -> _Launcher:
-        launcher = _Launcher(self._arguments, self._settings)
+        launcher = _Launcher(self._arguments, self._settings, self._mark)
         self._launcher = launcher
         try:
-            if self._started is not None:
-                self._started(launcher.process.pid)
             self.refused = launcher.wait_ready()
         except OSError as error:
             self._launcher = None
@@ -130,7 +128,8 @@ class _Outcome:
 class _Launcher:
     """One launcher process and our end of its socket."""
 
-    def __init__(self, arguments: list[str], settings: list[str]) -> None:
+    def __init__(self, arguments: list[str], settings: list[str], mark: str) -> None:
+        self.mark = mark
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.process = subprocess.Popen(
@@ -138,6 +137,7 @@ class _Launcher:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                env={"LC_ALL": "C", MARK: mark},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
@@ -245,18 +245,11 @@ class _Launcher:
             self.destroy()
 
     def destroy(self) -> None:
-        """Kill it and all processes of its session. Its pid stays taken until it is reaped,
-        therefore no other session can be met by mistake."""
+        """Kill it and everything that it has started."""
         self.socket.close()
-        self.process.send_signal(signal.SIGKILL)
-        end = time.monotonic() + _DEATH_SECONDS
-        while members := list(session_members(self.process.pid)):
-            for pid in members:
-                kill(pid)
-            if time.monotonic() > end:
-                break
-            os.sched_yield()
+        self.process.kill()
         self.process.wait(_DEATH_SECONDS)
+        kill_marked(self.mark, _DEATH_SECONDS)
 
 
 def _read(descriptor: int, text: bytearray) -> bool:

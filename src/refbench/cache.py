@@ -29,7 +29,7 @@ Material = str | bytes | Path
 Progress = Callable[[str, float | None], None]
 """Told what is going on, and which share of it is done (0 to 1) where that is known."""
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_CLOSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def silent(what: str, share: float | None) -> None:

@@ -6,8 +6,10 @@ written there *before* it is changed, so that after a kill the next command can 
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -22,11 +24,12 @@ from filelock import FileLock
 
 from refbench.cache import Cache, default_root
 from refbench.errors import BackendError, StorageError
-from refbench.processes import Identity, boot_id, kill, session_members
+from refbench.processes import Identity, boot_id, kill, kill_marked
 
 _SESSIONS = "sessions"
 _STATE = "state.json"
-_EMPTY_WITHIN = 5.0
+_EMPTY_WITHIN = 10.0
+_LOOK_AGAIN = 0.002
 _numbers = itertools.count()
 
 
@@ -45,8 +48,8 @@ class Record:
 
     boot: str
     cgroups: tuple[str, ...] = ()
-    launchers: tuple[int, ...] = ()
-    """Process sessions (setsid(2)) that its launchers lead."""
+    mark: str = ""
+    """What its processes carry in their environment."""
     knobs: tuple[Knob, ...] = ()
 
 
@@ -69,7 +72,7 @@ class SessionState:
         """
         place = (root or default_root()) / _SESSIONS
         directory = place / f"{Identity.current()}-{next(_numbers)}"
-        state = cls(directory, Record(boot_id()))
+        state = cls(directory, Record(boot_id(), mark=secrets.token_hex(8)))
         try:
             state.files.mkdir(parents=True)
             state._write()
@@ -86,14 +89,17 @@ class SessionState:
         """A name that no other session on this machine has while it lives."""
         return self._directory.name
 
+    @property
+    def mark(self) -> str:
+        """What the processes of the session are to carry as
+        :data:`refbench.processes.MARK`; always 16 characters, because the environment's
+        size moves a program's stack."""
+        return self._record.mark
+
     def remember_cgroup(self, directory: Path) -> None:
         """``directory`` is about to be made, and goes with the session."""
         known = self._record.cgroups
         self._update(replace(self._record, cgroups=(*known, str(directory))))
-
-    def remember_launcher(self, pid: int) -> None:
-        """A launcher runs that leads the process session ``pid``."""
-        self._update(replace(self._record, launchers=(*self._record.launchers, pid)))
 
     def set_knob(self, path: Path, value: str) -> None:
         """Write a system setting; it gets its old value back when the last session that
@@ -172,7 +178,8 @@ def _undo(directory: Path, record: Record, *, ours: bool) -> Swept:
     done: list[str] = []
     problems: list[str] = []
     if record.boot == boot_id():
-        _kill_orphans(record, directory.parent.parent, ours=ours)
+        if record.mark and not ours and not kill_marked(record.mark, _EMPTY_WITHIN):
+            problems.append(f"Processes of the session {directory.name} could not be killed.")
         problems += [
             f"The cgroup {cgroup} could not be removed."
             for cgroup in record.cgroups
@@ -201,37 +208,28 @@ def _restore(knob: Knob, done: list[str], problems: list[str]) -> None:
         problems.append(f"{knob.path} could not be set back to {knob.old}: {error.strerror}.")
 
 
-def _kill_orphans(record: Record, root: Path, *, ours: bool) -> None:
-    """Agents outlive their launcher only when it was killed together with the command.
-
-    The number of a process session may be somebody else's by now, so a process is killed
-    only if the program that it runs is one that this cache has built.
-    """
-    if ours:
-        return
-    for session in record.launchers:
-        for pid in session_members(session):
-            try:
-                program = Path(f"/proc/{pid}/exe").readlink()
-            except OSError:
-                continue
-            if program.is_relative_to(root.resolve()):
-                kill(pid)
-
-
 def remove_cgroup(directory: Path) -> bool:
     """Kill what runs in a cgroup and remove it; true when it is gone."""
     end = time.monotonic() + _EMPTY_WITHIN
     while directory.exists():
+        _kill_members(directory)
         try:
-            for pid in (directory / "cgroup.procs").read_text().split():
-                kill(int(pid))
             directory.rmdir()
-        except OSError:
-            if time.monotonic() > end:
-                return False
-            os.sched_yield()
+        except OSError as error:
+            # Busy until the last of its processes has given back its memory.
+            if error.errno != errno.EBUSY or time.monotonic() > end:
+                return not directory.exists()
+            time.sleep(_LOOK_AGAIN)
     return True
+
+
+def _kill_members(directory: Path) -> None:
+    try:
+        members = (directory / "cgroup.procs").read_text().split()
+    except OSError:
+        return
+    for pid in members:
+        kill(int(pid))
 
 
 def _sessions(place: Path) -> Iterator[Path]:

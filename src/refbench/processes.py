@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+MARK = "REFBENCH_MARK"
+"""The environment variable that tells whose a process is."""
 _PROC = Path("/proc")
+_LOOK_AGAIN = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +75,36 @@ def stat_fields(pid: int) -> list[str]:
     return text.rpartition(")")[2].split()
 
 
-def session_members(session: int) -> Iterator[int]:
-    """The pids of the running processes of a session (setsid(2))."""
+def marked(mark: str) -> Iterator[int]:
+    """The pids of the running processes that have the variable :data:`MARK` set to ``mark``.
+
+    Whatever a launcher starts inherits it, and cannot leave it behind as it can leave a process
+    group, a session or its parent.
+    """
+    wanted = f"{MARK}={mark}".encode()
     try:
         pids = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()]
     except OSError:
         return
     for pid in pids:
-        fields = stat_fields(pid)
-        if fields and fields[0] not in "ZX" and int(fields[3]) == session:
+        try:
+            variables = (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if wanted in variables:
             yield pid
+
+
+def kill_marked(mark: str, seconds: float) -> bool:
+    """Kill the processes of :func:`marked`; true when the last one is gone in time."""
+    end = time.monotonic() + seconds
+    while members := list(marked(mark)):
+        if time.monotonic() > end:
+            return False
+        for pid in members:
+            kill(pid)
+        time.sleep(_LOOK_AGAIN)
+    return True
 
 
 def kill(pid: int) -> None:

@@ -10,7 +10,7 @@
  *
  *	run\0ARGV0\0ARGV1\0...	start a program; two descriptors come along, its stdout and stderr
  *	kill			end it now
- *	(end of file)		end it, and the launcher with it
+ *	(end of file, SIGTERM)	end it, and the launcher with it
  *
  * and answers each run with "ended exit N", "ended signal N" or "ended unborn N" (a signal met
  * the child before its exec), after every process that the program left has been killed and
@@ -158,9 +158,6 @@ static void fail_child(const char *what)
 
 static void run_child(pid_t launcher, char **argv, const int out[2])
 {
-	static char locale[] = "LC_ALL=C";
-	char *environment[] = { locale, NULL };
-
 	if (setpgid(0, 0) < 0)
 		fail_child("setpgid");
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
@@ -176,7 +173,7 @@ static void run_child(pid_t launcher, char **argv, const int out[2])
 		fail_child("dup2");
 	if (sigprocmask(SIG_SETMASK, &inherited_mask, NULL) < 0)
 		fail_child("sigprocmask");
-	execve(argv[0], argv, environment);
+	execve(argv[0], argv, environ);
 	fail_child("execve");
 }
 
@@ -285,12 +282,8 @@ static void finish_agent(void)
 		say("ended", "exit", WEXITSTATUS(status));
 }
 
-static void children_changed(int signals)
+static void children_changed(void)
 {
-	struct signalfd_siginfo info;
-
-	if (read(signals, &info, sizeof(info)) < 0 && errno != EAGAIN)
-		exit(1);
 	for (;;) {
 		siginfo_t child = { 0 };
 
@@ -301,6 +294,19 @@ static void children_changed(int signals)
 		else if (waitpid(child.si_pid, NULL, 0) < 0)
 			return;
 	}
+}
+
+/* One signal. False when it asks the launcher to end. */
+static bool take_signal(int signals)
+{
+	struct signalfd_siginfo info = { 0 };
+
+	if (read(signals, &info, sizeof(info)) < 0)
+		return errno == EAGAIN;
+	if (info.ssi_signo == SIGTERM)
+		return false;
+	children_changed();
+	return true;
 }
 
 static void take_run(char *text, size_t length, const int out[2])
@@ -361,6 +367,7 @@ static int open_signals(void)
 	sigset_t set;
 
 	if (sigemptyset(&set) < 0 || sigaddset(&set, SIGCHLD) < 0 ||
+	    sigaddset(&set, SIGTERM) < 0 ||
 	    sigprocmask(SIG_BLOCK, &set, &inherited_mask) < 0)
 		return -1;
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -370,7 +377,8 @@ static void set_up(int argc, char **argv)
 {
 	bool pinned = false;
 
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+	/* SIGTERM, which is read below: there is work to do before the end. */
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		note("prctl");
 	for (int i = 2; i < argc; i++) {
 		if (!strncmp(argv[i], "cpus=", 5)) {
@@ -400,8 +408,8 @@ int main(int argc, char **argv)
 	for (;;) {
 		if (poll(watched, 2, -1) < 0 && errno != EINTR)
 			break;
-		if (watched[1].revents)
-			children_changed(watched[1].fd);
+		if (watched[1].revents && !take_signal(watched[1].fd))
+			break;
 		if (watched[0].revents && !take_message())
 			break;
 	}
