@@ -37,11 +37,13 @@ static void set(struct range *entry, uintptr_t start, uintptr_t end)
 struct rb_ranges *rb_ranges_open(struct rb_context *ctx, struct rb_error *error)
 {
 	struct rb_ranges *ranges = rb_map_new(ctx, NULL, sizeof(*ranges), PROT_READ | PROT_WRITE,
-					      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0,
-					      error);
+					      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, error);
 
-	if (ranges)
-		atomic_flag_clear(&ranges->changing);
+	if (!ranges)
+		return NULL;
+	atomic_flag_clear(&ranges->changing);
+	for (size_t i = 0; i < RB_PRESENT_RANGES; i++)
+		set(&ranges->entries[i], 0, 0);
 	return ranges;
 }
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which addresses are a mechanism's: a sorted table that a fault handler may search while other
- * threads map and unmap. Made and made present in setup(); it never grows.
+ * threads map and unmap. Its address range is taken in setup(); so many entries are present from
+ * then on, behind them the table costs one page fault for every page that it grows into.
  */
 #ifndef REFBENCH_RANGES_H
 #define REFBENCH_RANGES_H
 
 #include "mechanism.h"
 
-#define RB_MOST_RANGES 16384
+#define RB_PRESENT_RANGES 1024
+#define RB_MOST_RANGES 65536 /* about vm.max_map_count, as it usually is */
 
 struct rb_ranges;
 

@@ -15,13 +15,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define STACK_BYTES (128u << 10)
+#define STACK_BYTES (128u << 10)  /* PTHREAD_STACK_MIN of arm64 */
+#define STACK_PRESENT (16u << 10) /* several times what serve() takes, thread data included */
 #define MOST_CHILDREN 1000
 #define MESSAGES 16
 
 enum { STOP, OWN, CHILDREN }; /* indexes into polled */
 
-/* Made present in setup(), with the stacks behind it. Private: a child changes its own copy. */
+/* Private: a forked child changes its own copy. */
 struct uffd {
 	struct rb_context *ctx;
 	struct rb_ranges *ranges; /* atfork only */
@@ -89,9 +90,11 @@ static void *serve(void *argument)
 
 	for (;;) {
 		nfds_t count = u->count;
+		int ready = poll(u->polled, count, -1);
 
+		/* Counted when it returns: the faulting thread has ended its phase before the next. */
 		rb_count(&u->ctx->counters->syscalls);
-		if (poll(u->polled, count, -1) < 0)
+		if (ready < 0)
 			continue;
 		if (u->polled[STOP].revents)
 			return NULL;
@@ -103,13 +106,15 @@ static void *serve(void *argument)
 
 static int start_thread(struct uffd *u)
 {
+	unsigned char *stack = u->stacks[u->depth % 2];
 	pthread_attr_t attributes;
 	sigset_t all, before;
 	int err = pthread_attr_init(&attributes);
 
 	if (err)
 		return err;
-	err = pthread_attr_setstack(&attributes, u->stacks[u->depth % 2], STACK_BYTES);
+	memset(stack + STACK_BYTES - STACK_PRESENT, 0, STACK_PRESENT);
+	err = pthread_attr_setstack(&attributes, stack, STACK_BYTES);
 	/* No handler of the front end shall ever run in this thread. */
 	if (!err && (sigfillset(&all) || pthread_sigmask(SIG_SETMASK, &all, &before)))
 		err = EINVAL;
@@ -191,10 +196,11 @@ static void uffd_teardown(struct rb_context *ctx)
 static int uffd_setup(struct rb_context *ctx, struct rb_error *error)
 {
 	struct uffd *u = rb_map_new(ctx, NULL, sizeof(*u), PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0, error);
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0, error);
 
 	if (!u)
 		return -1;
+	memset(u, 0, offsetof(struct uffd, stacks));
 	u->ctx = ctx;
 	ctx->private_words[0] = (uintptr_t)u;
 	if (!read_options(u, error) &&
