@@ -9,6 +9,7 @@ a name that this refbench does not know is simply not measured.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -33,7 +34,7 @@ from refbench.words import Capabilities, Cell
 INTERFACE = 1
 """The version of what :func:`measure` and :func:`cell` mean."""
 RUNS = 3
-ITERATIONS = 3
+ITERATIONS = 2
 """Fresh processes a cell, and samples in each beside the warm-up: few, because the history
 gains its strength from many commits."""
 JOURNALS = Path(".asv/journals")
@@ -174,10 +175,12 @@ def _place() -> Path:
     return base / JOURNALS / f"{now}-{commit}-{os.getpid()}.jsonl"
 
 
+@functools.lru_cache(maxsize=8)
 def _measurements(path: Path, target: str, mechanism: str, case: str) -> tuple[Measurement, ...]:
     """The measurements of one cell.
 
-    asv starts a process a cell and metric, so only the lines of that cell are decoded.
+    asv starts a process a cell and metric, so only the lines of that cell are decoded, and
+    ``setup`` and the benchmark read them once. A journal that is handed out is finished.
     """
     try:
         data = path.read_bytes()
