@@ -37,8 +37,10 @@ class PhaseCounters:
     def traps(self) -> int:
         """Faults plus the rounds that the kernel does not count as faults.
 
-        A handled userfault is counted by the kernel as a major fault already, therefore
-        its message is not added again; a SIGBUS or SIGSEGV round is not counted at all.
+        A userfault that a thread handled is counted by the kernel as one fault already (as a
+        major one when the fault was retried under the mmap lock, see ``mm_account_fault()`` in
+        Linux's mm/memory.c), therefore its message is not added again; a SIGBUS or SIGSEGV
+        round is not counted at all.
         """
         return self.faults + self.sigbus + self.sigsegv
 
