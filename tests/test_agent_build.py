@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import struct
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from refbench import agent
 from refbench.agent import NATIVE, build, build_launcher, compiler_probe, compilers, host_arch
 from refbench.cache import Cache
 from refbench.errors import BackendError, StorageError
@@ -115,7 +115,7 @@ def test_a_missing_source_is_named(cache: Cache, tmp_path: Path) -> None:
 
 
 def without_zig(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agent.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
 
 def test_no_compiler_says_what_to_install(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ AGENT |= {"cpu": 1}
 MEMORY = {"rss": 1, "rss_anon": 1, "rss_file": 0, "rss_shmem": 0, "hwm": 2, "pte": 3, "vmas": 4}
 
 
-def said(*records: dict[str, object], rc: int = 0) -> Answer:
+def said(*records: Mapping[str, object], rc: int = 0) -> Answer:
     lines = [json.dumps(record) for record in (AGENT, *records, {"type": "spent", "ns": 5})]
     text = "".join(line + "\n" for line in lines)
     end = f"end rc={rc} sha256={hashlib.sha256(text.encode()).hexdigest()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from refbench.backend import Answer
 from refbench.errors import LimitHit
 from refbench.grammar import format_size
 from refbench.housekeeping import SessionState
+from refbench.program import Advise
 from refbench.protocol import AgentInfo, MechanismInfo
 from refbench.words import AVAILABLE, Availability, Cell
 from refbench_host import facts, limits
@@ -22,6 +24,9 @@ KSM = Path("/sys/kernel/mm/ksm")
 KSM_FAST = {"pages_to_scan": "20000", "sleep_millisecs": "0", "run": "1"}
 """So that ksmd is through with a cell's memory in moments; its defaults (100 pages every
 20 ms, admin-guide/mm/ksm.rst) take a quarter of an hour for a GiB."""
+_FRESH_SECONDS = 1.0
+"""How long the free memory that was read last stands in for reading it again, for a cell that
+wants no more than half of it: reading costs a third of a millisecond."""
 _UFFD = Path("/proc/sys/vm/unprivileged_userfaultfd")
 
 
@@ -53,12 +58,17 @@ class HostSession(AgentSession):
         self._ksm_is_on = False
         self._oom_kills = 0
         self._wanted: dict[int, tuple[Cell, int]] = {}
+        self._strict = facts.read("/proc/sys/vm/overcommit_memory") == "2"
+        self._seen = (0, "")
+        self._seen_at = -_FRESH_SECONDS
 
     def environment(self, info: AgentInfo) -> Mapping[str, str]:
         """The machine's facts; what the launcher could not set is named."""
+        switched = {"ksm": "on for cells of ksm"} if self._can_switch_ksm() else {}
         refused = "; ".join(f"{what}: {why}" for what, why in self._host.refused.items())
         return {
             **facts.environment(self._cpus),
+            **switched,
             "cgroup": self._group.version if self._group else "none",
             "refused-settings": refused or "none",
         }
@@ -105,7 +115,7 @@ class HostSession(AgentSession):
         wanted = self._populated(cell)
         self._check_memory(cell, wanted)
         self._check_commit(cell)
-        if cell.mechanism.name == "ksm" and not self._ksm_is_on and self._can_switch_ksm():
+        if _merges(cell) and not self._ksm_is_on and self._can_switch_ksm():
             for name, value in KSM_FAST.items():
                 self._state.set_knob(KSM / name, value)
             self._ksm_is_on = True
@@ -159,7 +169,10 @@ class HostSession(AgentSession):
         return left, "MemAvailable and free swap"
 
     def _check_memory(self, cell: Cell, wanted: int) -> None:
-        left, what = self._memory_left()
+        left, what = self._seen
+        if time.monotonic() > self._seen_at + _FRESH_SECONDS or wanted > left / 2:
+            left, what = self._seen = self._memory_left()
+            self._seen_at = time.monotonic()
         if wanted > left:
             raise LimitHit(
                 f"{cell.label} under {cell.mechanism} populates {format_size(wanted)}, and there"
@@ -171,7 +184,7 @@ class HostSession(AgentSession):
 
     def _check_commit(self, cell: Cell) -> None:
         """With strict overcommit, private writable mappings need their whole size promised."""
-        if facts.read("/proc/sys/vm/overcommit_memory") != "2":
+        if not self._strict:
             return
         table = facts.meminfo()
         left = max(table.get("CommitLimit", 0) - table.get("Committed_AS", 0), 0)
@@ -184,6 +197,12 @@ class HostSession(AgentSession):
                 limit=left,
                 remedy="Take a smaller size, or: sysctl vm.overcommit_memory=0",
             )
+
+
+def _merges(cell: Cell) -> bool:
+    """Whether the mechanism, or the program itself, offers pages to KSM."""
+    offers = any(isinstance(s, Advise) and s.advice == "mergeable" for s in cell.program.steps)
+    return cell.mechanism.name == "ksm" or offers
 
 
 def _present(field: str) -> Availability:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 import signal
@@ -85,23 +86,26 @@ def convert(raw: object, kind: type[T]) -> T:
     return value
 
 
+@functools.cache
+def _names(kind: type[Any]) -> frozenset[str]:
+    return frozenset(item.name for item in dataclasses.fields(kind))
+
+
 def _unknown(raw: Any, value: object, where: str) -> str:
-    """The first key of ``raw`` that ``value`` has no field for."""
-    if dataclasses.is_dataclass(value):
-        names = {item.name for item in dataclasses.fields(value)}
-        for key, part in raw.items():
-            if key not in names:
-                return f"{where}.{key}".lstrip(".")
-            if found := _unknown(part, getattr(value, key), f"{where}.{key}"):
-                return found
-    elif isinstance(value, Mapping):
-        for key, part in value.items():
-            if found := _unknown(raw[key], part, f"{where}.{key}"):
-                return found
-    elif isinstance(value, (tuple, list)):
-        for index, part in enumerate(value):
-            if found := _unknown(raw[index], part, f"{where}[{index}]"):
-                return found
+    """The first key of ``raw`` that ``value``, decoded from it, has no field for."""
+    if isinstance(raw, dict) and dataclasses.is_dataclass(value) and not isinstance(value, type):
+        if extra := raw.keys() - _names(type(value)):
+            return f"{where}{min(extra)}"
+        parts = ((key, part, getattr(value, key)) for key, part in raw.items())
+    elif isinstance(raw, dict) and isinstance(value, Mapping):
+        parts = ((key, part, value[key]) for key, part in raw.items())
+    elif isinstance(raw, list) and isinstance(value, Sequence):
+        parts = ((str(i), part, value[i]) for i, part in enumerate(raw))
+    else:
+        return ""
+    for key, part, inner in parts:
+        if isinstance(part, (dict, list)) and (found := _unknown(part, inner, f"{where}{key}.")):
+            return found
     return ""
 
 

@@ -263,10 +263,10 @@ static void kill_agent(void)
 		note("kill");
 }
 
-static void finish_agent(void)
+static void finish_agent(bool signalled)
 {
 	pid_t pid = agent;
-	bool unborn = died_unborn(pid);
+	bool unborn = signalled && died_unborn(pid);
 	int status;
 
 	kill_agent();
@@ -290,7 +290,7 @@ static void children_changed(void)
 		if (waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) < 0 || !child.si_pid)
 			return;
 		if (child.si_pid == agent)
-			finish_agent();
+			finish_agent(child.si_code != CLD_EXITED);
 		else if (waitpid(child.si_pid, NULL, 0) < 0)
 			return;
 	}
