@@ -227,6 +227,11 @@ int kernel_writes_run(const struct step *s);
 void core_read(struct check *check);
 int kernel_log_run(const struct step *s);
 
+/* merging.c: pages that the program offered to samepage merging */
+void merging_note(const struct step *s);
+void merging_forget(void);
+void merging_settle(void);
+
 /* fork.c, threads.c */
 int fork_run(uint32_t at);
 pid_t fork_child(struct rb_error *error);

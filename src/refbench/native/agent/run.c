@@ -131,7 +131,9 @@ static int settle_run(void)
 {
 	struct rb_error error;
 
-	if (mechanism->settle && mechanism->settle(&context, &error))
+	if (!mechanism->settle)
+		merging_settle();
+	else if (mechanism->settle(&context, &error))
 		return run_stop(&error);
 	return 0;
 }
@@ -194,6 +196,7 @@ static int step_run(const struct task *task, uint32_t at)
 	case V_TOUCH:
 		return touch_run(task, s);
 	case V_ADVISE:
+		merging_note(s);
 		return observe_call(s, rb_madvise(&context, base + s->offset, s->length,
 						  s->choice), "");
 	case V_PROTECT:
@@ -276,6 +279,7 @@ int sample_run(void)
 	memset(shared->phases, 0, sizeof(shared->phases));
 	memset(shared->memory, 0, sizeof(shared->memory));
 	atomic_store(&shared->observed, 0);
+	merging_forget();
 	area_prefault();
 	if (memory_start())
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, 0,
