@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from refbench.samples import MemorySnapshot, Observation, Sample
+from refbench.samples import MemorySnapshot, Observation, PhaseCounters, Sample
 from refbench.semantics.properties import PROPERTIES
-from refbench.semantics.property import NOT_EXAMINABLE, Exhibit, Finding
+from refbench.semantics.property import Exhibit, Finding
 from refbench.words import Verdict
 
 PAGE = 4096
@@ -61,7 +61,7 @@ def test_no_observation_is_no_answer() -> None:
 
 
 def test_what_the_agent_cannot_examine_is_unavailable() -> None:
-    finding = judged("clean-direct", refused("kernel-reads", NOT_EXAMINABLE))
+    finding = judged("clean-direct", refused("kernel-reads", errno.EOPNOTSUPP))
     assert finding.verdict is Verdict.UNAVAILABLE
     assert "why" in finding.evidence
 
@@ -80,8 +80,22 @@ def test_a_changed_reference_page_must_not_show() -> None:
 
 
 def test_without_a_reference_page_there_is_nothing_to_change() -> None:
-    act = refused("reference", NOT_EXAMINABLE)
+    act = refused("reference", errno.EOPNOTSUPP)
     assert judged("reference-changed", act, RIGHT).verdict is Verdict.UNAVAILABLE
+
+
+def test_the_agent_may_say_in_words_that_it_cannot_examine() -> None:
+    without_log = Observation(
+        line=9, step="kernel-log", ok=False, detail="unavailable: /dev/kmsg cannot be read"
+    )
+    assert judged("kernel-log", without_log).verdict is Verdict.UNAVAILABLE
+    complaint = replace(without_log, detail="BUG: Bad rss-counter state mm:0 type:1 val:2")
+    assert judged("kernel-log", complaint).verdict is Verdict.NOT_MET
+
+
+def test_a_child_that_died_of_it_is_no_refusal() -> None:
+    died = Observation(line=7, step="fork", ok=False, detail="the child was killed by signal 7")
+    assert judged("fork-child", died).verdict is Verdict.NOT_MET
 
 
 def test_rss_that_stays_is_not_met() -> None:
@@ -112,12 +126,21 @@ def test_pages_that_the_kernel_kept_prove_nothing_about_reclaim() -> None:
     assert judged("free-reclaimed", WRONG, read=held, reclaimed=held).verdict is Verdict.NOT_MET
 
 
-def test_private_copies_made_by_mlock_are_counted() -> None:
-    copied = replace(NOTHING, rss_anon=MIB)
-    assert judged("mlock-shares", RIGHT, read=NOTHING, locked=NOTHING).verdict is Verdict.MET
-    assert judged("mlock-shares", RIGHT, read=NOTHING, locked=copied).verdict is Verdict.NOT_MET
-    merged = replace(copied, ksm=MIB)
-    assert judged("mlock-shares", RIGHT, read=merged, locked=copied).verdict is Verdict.NOT_MET
+@pytest.mark.parametrize(
+    ("grown", "faults", "verdict"),
+    [(0, 0, Verdict.MET), (MIB, 0, Verdict.NOT_MET), (0, 256, Verdict.NOT_MET)],
+)
+def test_private_copies_made_by_mlock_are_counted(
+    grown: int, faults: int, verdict: Verdict
+) -> None:
+    item = PROPERTIES["mlock-shares"]
+    sample = Sample(
+        index=0,
+        phases={"lock": PhaseCounters(ns=1, minor_faults=faults)},
+        memory={"read": NOTHING, "locked": replace(NOTHING, rss_anon=grown)},
+        observations=(RIGHT,),
+    )
+    assert item.judge(Exhibit(sample, (), PAGE)).verdict is verdict
 
 
 def test_nothing_in_swap_and_nothing_merged_prove_nothing() -> None:

@@ -65,7 +65,10 @@ _UFFD_COMMON: Expectations = {
         "/proc/PID/mem faults without permission to retry, which userfaultfd needs: EIO.",
     ),
     "clean-core": (_NOT, "A core dump never asks a userfaultfd; missing pages are holes."),
-    "collapse": (_REFUSED, "khugepaged leaves missing pages of a userfaultfd alone: EINVAL."),
+    "collapse": (
+        _REFUSED,
+        "Missing pages of a userfaultfd are left alone: EBUSY, not EINVAL as foreseen.",
+    ),
     "remap-move": (_NOT, "Without UFFD_EVENT_REMAP the registration is dropped."),
     "remap-grow": (_NOT, "Without UFFD_EVENT_REMAP the registration is dropped."),
     "stored-by-procmem": (
@@ -136,6 +139,10 @@ _KSM: Expectations = {
     "dontneed": (_NOT, "The pattern is in the pages alone; fresh ones are zero."),
     "remap-grow": (_NOT, "What mremap adds is fresh anonymous memory: zero."),
     "mlock-shares": (_NOT, "mlock faults a writable mapping in for writing: merged pages split."),
+    "free-reclaimed": (
+        _UNAVAILABLE,
+        "Pages that are mapped more than once are not freed, so that none is reclaimed.",
+    ),
     **_no_reference("Which page is kept is the kernel's choice and out of reach."),
 }
 

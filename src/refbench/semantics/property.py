@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -11,10 +12,7 @@ from refbench.samples import MemorySnapshot, Observation, Sample
 from refbench.semantics.evidence import describe, tell
 from refbench.words import Verdict
 
-NOT_EXAMINABLE = 95
-"""EOPNOTSUPP: the errno with which the agent says that it cannot examine a step here."""
-
-_CONTENT = frozenset({"expect", "touch", "kernel-log"})
+_CONTENT = frozenset({"expect", "fork", "kernel-log", "touch"})
 
 
 class Need(str, Enum):
@@ -57,8 +55,15 @@ class Exhibit:
 Judge = Callable[[Exhibit], Finding]
 
 
+def is_unavailable(observation: Observation) -> bool:
+    """Whether the agent says that it cannot examine the step here, or that there is nothing
+    to examine: EOPNOTSUPP, or a detail that says so."""
+    return observation.errno == errno.EOPNOTSUPP or observation.detail.startswith("unavailable")
+
+
 def is_content(observation: Observation) -> bool:
-    """Whether the step looked at content, so that a failure is not a refusal."""
+    """Whether a failure is one of the memory itself, and no refusal: wrong bytes, a signal,
+    a child that died of it."""
     return observation.step in _CONTENT or observation.errors > 0
 
 
@@ -72,7 +77,7 @@ def first_failure(exhibit: Exhibit) -> Finding:
 
 def content_first(exhibit: Exhibit) -> Finding:
     """Wrong content decides, a refusal only where all content is right: for mere advice."""
-    wrong = tuple(seen for seen in exhibit.failed if is_content(seen))
+    wrong = tuple(x for x in exhibit.failed if is_content(x) and not is_unavailable(x))
     return _judge(exhibit, wrong[:1] or exhibit.failed[:1])
 
 
@@ -82,7 +87,7 @@ def _judge(exhibit: Exhibit, failed: tuple[Observation, ...]) -> Finding:
     if not failed:
         return Finding(Verdict.MET, describe(exhibit.sample.observations))
     seen = failed[0]
-    if seen.errno == NOT_EXAMINABLE:
+    if is_unavailable(seen):
         return Finding(Verdict.UNAVAILABLE, tell(seen, exhibit.lines))
     verdict = Verdict.NOT_MET if is_content(seen) else Verdict.REFUSED
     return Finding(verdict, tell(seen, exhibit.lines))

@@ -6,7 +6,13 @@ from refbench.program import Expect, Reference, Step, Touch
 from refbench.program.steps import Tampering
 from refbench.semantics.evidence import tell
 from refbench.semantics.properties.clean import PAGES, fresh
-from refbench.semantics.property import NOT_EXAMINABLE, Exhibit, Finding, Property, is_content
+from refbench.semantics.property import (
+    Exhibit,
+    Finding,
+    Property,
+    is_content,
+    is_unavailable,
+)
 from refbench.words import Verdict
 
 
@@ -37,7 +43,7 @@ def _judge(exhibit: Exhibit) -> Finding:
     if not acts:
         return Finding(Verdict.FAILED, "The run never came to its reference step.")
     act = acts[0]
-    if act.errno == NOT_EXAMINABLE:
+    if is_unavailable(act):
         return Finding(Verdict.UNAVAILABLE, tell(act, exhibit.lines))
     wrong = [seen for seen in exhibit.failed if is_content(seen)]
     if wrong:
