@@ -11,7 +11,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#if defined(__GLIBC__) && defined(__has_include)
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#endif
+#endif
 
 #define MAX_OWN 64
 #define STACK_BYTES (48u << 10)
@@ -56,6 +63,21 @@ static void touch_range(uintptr_t start, uintptr_t end, bool write)
 		touch_page((unsigned char *)start, write);
 }
 
+/*
+ * The kernel writes to a registered rseq area whenever the thread was preempted: a copy-on-write
+ * fault at no fixed moment after fork(2). The agent has no use for it.
+ */
+static void leave_rseq(void)
+{
+#if defined(RSEQ_SIG) && defined(SYS_rseq)
+	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+	/* Without a registration it is refused, and nothing is to be done. */
+	if (__rseq_size)
+		(void)syscall(SYS_rseq, area, sizeof(struct rseq), RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+#endif
+}
+
 /* One line of /proc/self/maps. Of the kernel's own mappings and of what cannot fault: nothing. */
 static void note_line(const char *line)
 {
@@ -83,6 +105,7 @@ int area_note(void)
 	char *line, *next;
 	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 
+	leave_rseq();
 	own_count = 0;
 	if (fd < 0)
 		return -1;
