@@ -16,12 +16,13 @@ enum { FD, BLOCK_BYTES, HUGE_BYTES, VMAS_BEFORE, MOST_VMAS };
 #define HUGE_DIR "/sys/kernel/mm/hugepages/hugepages-%llukB/"
 #define MOST_BLOCK_BYTES (1ull << 40)
 
-static int64_t free_huge_pages(uint64_t huge)
+/* A number of the pool of huge pages; -1 if the kernel has none of that size. */
+static int64_t huge_pages(uint64_t huge, const char *which)
 {
 	char path[96];
 
-	if (snprintf(path, sizeof(path), HUGE_DIR "free_hugepages",
-		     (unsigned long long)(huge / 1024)) < 0)
+	if (snprintf(path, sizeof(path), HUGE_DIR "%s", (unsigned long long)(huge / 1024),
+		     which) < 0)
 		return -1;
 	return rb_read_number(path);
 }
@@ -29,11 +30,12 @@ static int64_t free_huge_pages(uint64_t huge)
 static int fail_huge(struct rb_error *error, uint64_t huge, uint64_t wanted)
 {
 	unsigned long long kib = huge / 1024;
-	int64_t there = free_huge_pages(huge);
+	int64_t there = huge_pages(huge, "free_hugepages");
+	int64_t used = huge_pages(huge, "nr_hugepages") - there;
 	char remedy[160];
 
 	if (snprintf(remedy, sizeof(remedy), "As root: echo %llu > " HUGE_DIR "nr_hugepages.",
-		     (unsigned long long)wanted, kib) < 0)
+		     (unsigned long long)wanted + (unsigned long long)used, kib) < 0)
 		remedy[0] = '\0';
 	if (there < 0)
 		return rb_fail(error, RB_UNSUPPORTED, 0, "Use huge=0.",
@@ -72,7 +74,7 @@ static int memfd_setup(struct rb_context *ctx, struct rb_error *error)
 		return rb_fail(error, RB_USAGE, 0, "Give the size of a huge page, or 0.",
 			       "huge=%llu is not the size of a huge page.",
 			       (unsigned long long)huge);
-	if (huge && free_huge_pages(huge) < (int64_t)block)
+	if (huge && huge_pages(huge, "free_hugepages") < (int64_t)block)
 		return fail_huge(error, huge, block);
 	vmas = rb_count_vmas();
 	most = rb_read_number("/proc/sys/vm/max_map_count");
