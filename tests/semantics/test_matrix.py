@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from rich.console import Console
@@ -96,3 +98,14 @@ def test_markdown_has_a_row_for_each_property(matrix: Matrix) -> None:
 def test_it_is_plain_data(matrix: Matrix) -> None:
     again = msgspec.json.decode(msgspec.json.encode(matrix), type=Matrix)
     assert again == matrix
+
+
+def test_what_is_out_altogether_is_named_alone(matrix: Matrix) -> None:
+    assert "- gone: Seen one of gone." in markdown(matrix)
+    absent = tuple(
+        replace(x, verdict=Verdict.UNAVAILABLE, outcome=Outcome.NOT_EXAMINED, evidence="No swap.")
+        if x.row == "two"
+        else x
+        for x in matrix.examinations
+    )
+    assert "- two: No swap." in markdown(replace(matrix, examinations=absent))

@@ -212,15 +212,22 @@ def _unavailable(matrix: Matrix) -> list[tuple[str, str]]:
         if item.verdict is Verdict.UNAVAILABLE and item.outcome is not Outcome.UNEXPECTED:
             why = item.reason if item.outcome is Outcome.AS_EXPECTED else item.evidence
             reasons.setdefault(why, []).append(item)
-    return [(_what(matrix, items), why) for why, items in reasons.items()]
+    seen = {(item.mechanism, item.verdict) for item in matrix.examinations}
+    gone = {name for name, verdict in seen if verdict is Verdict.UNAVAILABLE} - {
+        name for name, verdict in seen if verdict is not Verdict.UNAVAILABLE
+    }
+    return [(_what(matrix, items, gone), why) for why, items in reasons.items()]
 
 
-def _what(matrix: Matrix, items: list[Examination]) -> str:
-    properties = list(dict.fromkeys(item.row for item in items))
-    mechanisms = list(dict.fromkeys(item.mechanism for item in items))
-    everywhere = len(mechanisms) > 1 and mechanisms == list(matrix.mechanisms)
-    if len(properties) > 1 and len(properties) == len(matrix.rows):
+def _what(matrix: Matrix, items: list[Examination], gone: set[str]) -> str:
+    """The properties and mechanisms of ``items``, in as few names as tell all.
+
+    ``gone`` are the mechanisms of which nothing could be examined.
+    """
+    rows = ", ".join(dict.fromkeys(item.row for item in items))
+    mechanisms = tuple(dict.fromkeys(item.mechanism for item in items))
+    if gone.issuperset(mechanisms):
         return ", ".join(mechanisms)
-    if everywhere and len(items) == len(properties) * len(mechanisms):
-        return ", ".join(properties)
-    return f"{', '.join(properties)} ({', '.join(mechanisms)})"
+    if gone.union(mechanisms) == set(matrix.mechanisms):
+        return rows
+    return f"{rows} ({', '.join(mechanisms)})"
