@@ -168,7 +168,7 @@ class Journal:
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         except OSError as error:
-            lock.release()
+            _unlock(lock)
             raise _unwritable(path, error, 0) from None
         journal = cls(path, file, lock, Content(header, (), (), False))
         try:
@@ -192,10 +192,10 @@ class Journal:
             if content.cut:
                 os.ftruncate(file, os.fstat(file).st_size - content.cut)
         except OSError as error:
-            lock.release()
+            _unlock(lock)
             raise _unwritable(path, error, 0) from None
         except BaseException:
-            lock.release()
+            _unlock(lock)
             raise
         return cls(path, file, lock, content)
 
@@ -227,8 +227,7 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock.release()
+            _unlock(self._lock)
 
     def _append(self, line: Line) -> None:
         data = memoryview(_encode(line) + b"\n")
@@ -277,6 +276,11 @@ def _lock(path: Path) -> filelock.BaseFileLock:
     except OSError as error:
         raise _unwritable(path, error, 0) from None
     return lock
+
+
+def _unlock(lock: filelock.BaseFileLock) -> None:
+    Path(lock.lock_file).unlink(missing_ok=True)
+    lock.release()
 
 
 def _unwritable(path: Path, error: OSError, kept: int) -> StorageError:

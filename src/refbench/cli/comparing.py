@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from refbench.cli import sources
 from refbench.cli.screen import Screen, with_screen
 from refbench.errors import UsageError
+from refbench.grammar import suggest
+
+if TYPE_CHECKING:
+    from refbench.compare import CellComparison, Comparison
 
 _EPILOG = """\b
 Examples:
@@ -36,6 +44,13 @@ fails in B only. Improvements and undecided metrics exit 0. docs/statistics.md h
     metavar="PERCENT",
     help="Of a cell: at most the rest of unchanged cells is flagged. [default: 99]",
 )
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="GLOB",
+    multiple=True,
+    help="Only these metrics: time*, lost. Repeatable. [default: all]",
+)
 @click.option("--all", "everything", is_flag=True, help="Show what did not change, too.")
 @click.option("--markdown", is_flag=True, help="Write Markdown to standard output.")
 @with_screen
@@ -45,6 +60,7 @@ def command(
     b: Path,
     threshold: float | None,
     confidence: float | None,
+    metrics: tuple[str, ...],
     everything: bool,
     markdown: bool,
 ) -> None:
@@ -68,6 +84,8 @@ def command(
             f"{a} and {b} have no cell in common.",
             remedy="Measure the same workloads, mechanisms and pattern on both sides.",
         )
+    if metrics:
+        result = _only(result, metrics)
     if screen.json:
         click.echo(as_text.json(result), nl=False)
     elif markdown:
@@ -83,9 +101,24 @@ def command(
         raise click.exceptions.Exit(1)
 
 
-def _worse(cell: object) -> bool:
-    from refbench.compare import CellComparison, Verdict
+def _only(comparison: Comparison, globs: Sequence[str]) -> Comparison:
+    """The comparison without other metrics. The confidence stays that of all of them."""
+    names = {effect.metric for cell in comparison.cells for effect in cell.effects}
+    chosen: set[str] = set()
+    for glob in globs:
+        matching = fnmatch.filter(names, glob)
+        if not matching:
+            raise UsageError(f"No compared metric matches {glob!r}.", remedy=suggest(glob, names))
+        chosen.update(matching)
+    cells = tuple(
+        replace(cell, effects=tuple(e for e in cell.effects if e.metric in chosen))
+        for cell in comparison.cells
+    )
+    return replace(comparison, cells=cells)
 
-    assert isinstance(cell, CellComparison)
+
+def _worse(cell: CellComparison) -> bool:
+    from refbench.compare import Verdict
+
     failed = cell.broke and cell.failed.startswith("B ")
     return failed or any(effect.verdict is Verdict.MORE for effect in cell.effects)

@@ -8,7 +8,7 @@ from rich.text import Text
 from refbench.cli import kernel_checks, machine_checks, own_checks
 from refbench.cli.findings import Level
 from refbench.cli.options import expand_targets, target_option
-from refbench.cli.screen import Screen, grid, with_screen
+from refbench.cli.screen import Screen, count, grid, with_screen
 from refbench.plugins import registry
 
 _EPILOG = """\b
@@ -46,7 +46,8 @@ def command(screen: Screen, targets: tuple[str, ...]) -> None:
         ]
         screen.table(grid(("", "", ""), rows))
         screen.say(
-            f"{counts[Level.PROBLEM]} problems, {counts[Level.WARNING]} warnings, "
+            f"{count(counts[Level.PROBLEM], 'problem')}, "
+            f"{count(counts[Level.WARNING], 'warning')}, "
             f"{counts[Level.OK]} fine."
         )
     if counts[Level.PROBLEM]:

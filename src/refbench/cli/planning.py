@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from refbench.cli.options import check_names, expand_targets, make_request, with_selection
-from refbench.cli.screen import Screen, duration, grid, with_screen
+from refbench.cli.screen import Screen, count, duration, grid, with_screen
 from refbench.estimate import run_seconds
 from refbench.plan import Plan, make_plan
 from refbench.plugins import registry
@@ -122,6 +122,7 @@ def _show(screen: Screen, item: PlannedTarget) -> None:
         )
     )
     screen.say(
-        f"{len(item.cells)} cells, {item.runs} runs each of 1 + {item.iterations} samples, "
-        f"in an order drawn from seed {item.seed}: about {duration(item.seconds)}."
+        f"{count(len(item.cells), 'cell')}, {count(item.runs, 'run')} each of "
+        f"1 + {item.iterations} samples, in an order drawn from seed {item.seed}: "
+        f"{duration(item.seconds)}."
     )

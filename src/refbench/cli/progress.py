@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from refbench.cli.screen import Screen, duration
+from refbench.cli.screen import Screen, count, duration
 from refbench.estimate import run_seconds
 from refbench.grammar import Spec
 from refbench.plan import Plan
@@ -99,11 +99,11 @@ class Watcher:
             if (found := capabilities.mechanisms.get(cell.mechanism.name)) is not None
         )
         left_out = f", {unsupported} of them not supported here" if unsupported else ""
-        budget = f", at most about {duration(self._budget)}" if self._budget else ""
+        budget = f", at most {duration(self._budget)}" if self._budget else ""
         self.note(
-            f"{target}: {len(plan.cells)} cells{left_out}, {plan.runs} runs each of "
-            f"1 + {plan.iterations} samples, seed {plan.seed}: "
-            f"about {duration(plan.seconds)}{budget}."
+            f"{target}: {count(len(plan.cells), 'cell')}{left_out}, {count(plan.runs, 'run')} each "
+            f"of 1 + {plan.iterations} samples, seed {plan.seed}: "
+            f"{duration(plan.seconds)}{budget}."
         )
 
     def started(self, cell: Cell, round_: int) -> None:
@@ -125,7 +125,7 @@ class Watcher:
             self._said = now
             self.note(
                 f"{self._target}: round {round_ + 1}, {self._forecast.done} of "
-                f"{self._forecast.total} runs, about {duration(self._forecast.seconds)} left"
+                f"{self._forecast.total} runs, {duration(self._forecast.seconds)} left"
             )
 
     def note(self, text: str) -> None:
@@ -141,7 +141,7 @@ class Watcher:
             description=f"{self._target} {doing}",
             completed=self._forecast.done,
             total=self._forecast.total,
-            rest=f"about {duration(self._forecast.seconds)} left",
+            rest=f"{duration(self._forecast.seconds)} left",
         )
         self._bar.refresh()
 

@@ -51,4 +51,4 @@ def command(
     else:
         products.show(screen, measurements)
     for what, path in files.items():
-        screen.note(f"{what + ':':9}{path}")
+        screen.note(f"{what + ':':10}{path}")

@@ -159,7 +159,7 @@ def _measure(order: _Order, journal: Journal) -> None:
     except KeyboardInterrupt:
         kept = len(journal.content().runs)
         raise Interrupted(
-            f"Interrupted. {kept} runs are kept in {journal.path}."
+            f"Interrupted. {kept} finished runs are kept in {journal.path}."
             if kept
             else "Interrupted before anything was measured; nothing is kept.",
             remedy=f"Go on with: refbench run --resume {journal.path}" if kept else "",
@@ -171,7 +171,7 @@ def _measure(order: _Order, journal: Journal) -> None:
     else:
         products.show(order.screen, measurements)
         for what, path in (*files.items(), ("journal", order.place.journal)):
-            order.screen.say(f"{what + ':':9}{path}")
+            order.screen.say(f"{what + ':':10}{path}")
     _judge(measurements)
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from refbench.errors import RefbenchError
 
-PLAIN_WIDTH = 240
+PLAIN_WIDTH = 160
 """Columns where standard output is no terminal and COLUMNS does not say: tables of reports
 must not be cut where nobody asked for it."""
 
@@ -108,12 +108,17 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = 
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``2 min 10 s``, ``1 h 05 min``: about how long something takes."""
+    """``about 45 s``, ``about 2 min 10 s``, ``about 1 h 05 min``, ``less than 1 s``."""
     whole = round(seconds)
     if whole < 1:
         return "less than 1 s"
     if whole < 60:
-        return f"{whole} s"
+        return f"about {whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+        return f"about {whole // 60} min {whole % 60:02d} s"
+    return f"about {whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
