@@ -12,11 +12,14 @@
 REFBENCH_ACCEL ?= tcg
 export REFBENCH_ACCEL
 
+# How long `make bench` measures; it ends with the last whole round that fits.
+BUDGET = 120s
+
 # How many commits `make history` goes back.
 COMMITS = 5
 
 bench: bootstrap
-	.venv/bin/refbench run
+	.venv/bin/refbench run --budget $(BUDGET)
 
 bootstrap:
 	@sh ./bootstrap
