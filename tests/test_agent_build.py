@@ -55,6 +55,14 @@ def test_the_launcher_is_static_and_built_once(cache: Cache) -> None:
 
 
 @needs_compiler
+def test_two_builds_of_the_same_are_the_same(tmp_path: Path) -> None:
+    """The agent's digest keys histories: it must not depend on where it was built."""
+    one, two = (build_launcher(cache=Cache(tmp_path / name)) for name in ("a", "a-longer-name"))
+    assert one.path != two.path
+    assert one.digest == two.digest
+
+
+@needs_compiler
 def test_sources_are_linked_into_one_program_and_their_headers_count(
     cache: Cache, tmp_path: Path
 ) -> None:

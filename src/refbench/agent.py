@@ -229,7 +229,8 @@ class _Build:
                 job.result()
                 self.cache.progress(f"compiling the {self.name}", done / (len(jobs) + 1))
         program = directory / self.name
-        link = [*common, *map(str, objects), "-o", str(program)]
+        # Stripped: names and paths of one build would make its digest differ from another's.
+        link = [*common, "-s", *map(str, objects), "-o", str(program)]
         self._run(link, program, environment)
         program.chmod(0o755)
         for path in objects:
