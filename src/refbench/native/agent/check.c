@@ -123,10 +123,19 @@ static void explain(const struct observation *seen, struct rb_error *error)
 		error->kind = RB_UNSUPPORTED;
 }
 
+/* Whether a line has been seen to come out well, or badly, in this sample. */
+static bool is_known(const struct observation *seen, unsigned int count)
+{
+	for (unsigned int i = 0; i < count; i++)
+		if (observations[i].line == seen->line && observations[i].ok == seen->ok)
+			return true;
+	return false;
+}
+
 /*
  * Keep an outcome, or end the run when it is bad and the program does not ask for all.
- * A `loop` may make more of them than there are slots: then only bad ones are kept, the last
- * of them in the last slot.
+ * A `loop` may make more of them than there are slots: when half of them are taken, a line's
+ * first good and first bad outcome are kept, and nothing else.
  */
 int observe(const struct observation *seen)
 {
@@ -139,11 +148,13 @@ int observe(const struct observation *seen)
 		explain(seen, &error);
 		return run_stop(&error);
 	}
+	slot = atomic_load(&shared->observed);
+	if (slot >= MAX_OBSERVATIONS / 2 && observation_slots == MAX_OBSERVATIONS &&
+	    is_known(seen, slot < observation_slots ? slot : observation_slots))
+		return 0;
 	slot = atomic_fetch_add(&shared->observed, 1);
 	if (slot < observation_slots)
 		observations[slot] = *seen;
-	else if (!seen->ok)
-		observations[observation_slots - 1] = *seen;
 	return 0;
 }
 
