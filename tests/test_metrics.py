@@ -158,3 +158,19 @@ def test_every_metric_says_what_it_is_and_what_it_does_not_see(name: str) -> Non
     metric = metrics.find(name)
     assert metric.about.endswith(".")
     assert metric.blind.endswith(".")
+
+
+def test_slab_is_kernel_memory_without_page_tables_where_the_cgroup_has_no_slab() -> None:
+    start = replace(START, cgroup_kernel=300 * KIB, sys_slab=0)
+    there = replace(TOUCHED, cgroup_kernel=3300 * KIB, sys_slab=900 * KIB)
+    reading = metrics.find("slab").read(sample(start=start, touch=there))
+    assert reading is not None
+    assert (reading.source, reading.value) == ("cgroup", 2992 * KIB)
+    apart = replace(there, cgroup_slab=5 * KIB)
+    reading = metrics.find("slab").read(sample(start=replace(start, cgroup_slab=0), touch=apart))
+    assert reading is not None
+    assert (reading.source, reading.value) == ("cgroup", 5 * KIB)
+    plain = replace(start, cgroup_kernel=None)
+    reading = metrics.find("slab").read(sample(start=plain, touch=there))
+    assert reading is not None
+    assert (reading.source, reading.value) == ("system", 900 * KIB)

@@ -140,6 +140,13 @@ def _seconds(field: str, sample: Sample, part: str) -> Reading | None:
     return Reading(sum(getattr(counters, field) for counters in found) / 1e9, "clock")
 
 
+def _cpu(sample: Sample, part: str) -> Reading | None:
+    found = _counted(sample, part)
+    if not found:
+        return None
+    return Reading(sum(counters.user_ns + counters.system_ns for counters in found) / 1e9, "clock")
+
+
 def _count(field: str, sample: Sample, part: str) -> Reading | None:
     found = _counted(sample, part)
     if not found:
@@ -186,6 +193,20 @@ def _level(field: str, sample: Sample, part: str) -> Reading | None:
         return float(getattr(snapshot, field))
 
     return _largest(sample, part, there, "process")
+
+
+def _slab_of_cgroup(start: MemorySnapshot, there: MemorySnapshot) -> float | None:
+    """Version 1 counts kernel memory as a whole: page tables are taken off again."""
+    kernel = _difference("cgroup_kernel", start, there)
+    return None if kernel is None else kernel - (there.pte - start.pte)
+
+
+def _slab(sample: Sample, part: str) -> Reading | None:
+    return (
+        _growth({"cgroup_slab": "cgroup"}, sample, part)
+        or _largest(sample, part, _slab_of_cgroup, "cgroup")
+        or _growth({"sys_slab": "system"}, sample, part)
+    )
 
 
 def _peak(sample: Sample, part: str) -> Reading | None:
@@ -247,6 +268,17 @@ def _all() -> tuple[Metric, ...]:
             "The set-up of the mechanism (time.setup), checks, and the exit of the agent. On the "
             "instruction clock caches and memory bandwidth; on the modelled clock all that the "
             "model leaves out.",
+        ),
+        Metric(
+            "cpu",
+            "CPU",
+            "seconds",
+            "time",
+            "CPU time, user and system, all threads of the process that is in the phase. On a "
+            "busy machine it varies several times less than time: waiting for a CPU is not in it.",
+            "Waiting of any kind, also that for a handler thread to be woken. Work of other "
+            "processes and of kernel threads (ksmd). Read in whole microseconds.",
+            _cpu,
         ),
         _time(
             "user",
@@ -418,12 +450,16 @@ def _all() -> tuple[Metric, ...]:
             _BATCHED + f" {_OTHERS}",
             batch=CHARGE_BATCH,
         ),
-        _memory(
+        Metric(
             "slab",
             "slab",
-            {"cgroup_slab": "cgroup", "sys_slab": "system"},
-            "Slab memory, VMAs included: of the cgroup, else SUnreclaim of the system.",
-            f"Objects handed out from pages that were there before. {_OTHERS}",
+            "bytes",
+            "memory",
+            "Slab memory, VMAs included: of the cgroup, where it counts slab apart; else its "
+            "kernel memory without the process's page tables; else SUnreclaim of the system.",
+            _BATCHED + " SUnreclaim does not see objects that are handed out from pages that were "
+            f"there before. {_OTHERS}",
+            _slab,
             batch=CHARGE_BATCH,
         ),
         _memory(

@@ -2,9 +2,9 @@
 
 The unit that varies independently is the run, a fresh process; samples of one run share its
 luck with physical pages and caches, and runs of one boot share the boot's. So the statistic of a
-cell is the *median over its runs of the median over each run's samples*, and its interval comes
-from a bootstrap that draws boots, then runs, then samples, each with replacement (Davison and
-Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
+cell is the *median, or another quantile, over its runs of the median over each run's samples*, and
+its interval comes from a bootstrap that draws boots, then runs, then samples, each with
+replacement (Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
 """
 
 from __future__ import annotations
@@ -48,12 +48,20 @@ class Values:
     @property
     def medians(self) -> Floats:
         """The median of each run."""
-        return np.array([np.median(run) for run in self.runs])
+        runs = self.runs
+        if len({len(run) for run in runs}) == 1:
+            stacked: Floats = np.median(np.stack(runs), axis=1)
+            return stacked
+        return np.array([np.median(run) for run in runs])
 
     @property
     def median(self) -> float:
-        """The statistic: the median of the runs' medians."""
-        return float(np.median(self.medians))
+        """The median of the runs' medians."""
+        return self.quantile(0.5)
+
+    def quantile(self, which: float) -> float:
+        """A quantile of the runs' medians, between two of them by linear interpolation."""
+        return float(np.quantile(self.medians, which))
 
     @property
     def spread(self) -> float:
@@ -105,11 +113,17 @@ def generator(*parts: object) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
-def bootstrap(values: Values, random: np.random.Generator, replicates: int = REPLICATES) -> Floats:
-    """``replicates`` draws of the statistic."""
+def bootstrap(
+    values: Values,
+    random: np.random.Generator,
+    replicates: int = REPLICATES,
+    quantile: float = 0.5,
+) -> Floats:
+    """``replicates`` draws of :meth:`Values.quantile`."""
     if len(values.boots) == 1:
-        return _of_one_boot(_Pool.of(values.runs), len(values.runs), random, replicates)
-    return _of_boots(values, random, replicates)
+        pool = _Pool.of(values.runs)
+        return _of_one_boot(pool, len(values.runs), random, replicates, quantile=quantile)
+    return _of_boots(values, random, replicates, quantile)
 
 
 def interval(draws: Floats, estimate: float, confidence: float) -> Interval:
@@ -197,28 +211,39 @@ def _median_weights(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.in
     return lower, upper, np.maximum(np.array(list(pairs.values())), 0.0)
 
 
-def _of_one_boot(pool: _Pool, count: int, random: np.random.Generator, replicates: int) -> Floats:
-    """Medians of ``count`` independent draws, without drawing them all.
+def _of_one_boot(
+    pool: _Pool, count: int, random: np.random.Generator, replicates: int, *, quantile: float
+) -> Floats:
+    """Quantiles of ``count`` independent draws, without drawing them all.
 
     The draws' ranks are order statistics of uniform numbers: the k-th of n is Beta(k, n - k + 1),
     and given it, the next one is the least of the n - k that remain (David and Nagaraja, Order
     Statistics, 2003, section 2.5). That gives the same distribution for 1/n of the work.
     """
-    k = (count + 1) // 2
+    below, share = divmod((count - 1) * quantile, 1)
+    k = int(below) + 1
     lower = random.beta(k, count - k + 1, replicates)
-    if count % 2:
+    if not share:
         return pool.at(lower)
     upper = lower + (1 - lower) * random.beta(1, count - k, replicates)
-    return (pool.at(lower) + pool.at(upper)) / 2
+    return (1 - share) * pool.at(lower) + share * pool.at(upper)
 
 
-def _of_boots(values: Values, random: np.random.Generator, replicates: int) -> Floats:
-    """Medians over the runs of boots that are drawn with replacement, then runs within each."""
+def _of_boots(
+    values: Values, random: np.random.Generator, replicates: int, quantile: float
+) -> Floats:
+    """Quantiles over the runs of boots that are drawn with replacement, then runs within each."""
     counts = np.array([len(boot) for boot in values.boots])
     chosen = random.integers(len(counts), size=(replicates, len(counts)))
     drawn = random.random((replicates, len(counts), int(counts.max())))
     for boot, runs in enumerate(values.boots):
         drawn[chosen == boot] = _Pool.of(runs).at(drawn[chosen == boot])
     drawn[np.arange(drawn.shape[2]) >= counts[chosen][:, :, None]] = np.nan
-    medians: Floats = np.nanmedian(drawn.reshape(replicates, -1), axis=1)
-    return medians
+    flat = np.sort(drawn.reshape(replicates, -1), axis=1)
+    place = (np.count_nonzero(~np.isnan(flat), axis=1) - 1) * quantile
+    below = place.astype(int)
+    above = np.ceil(place).astype(int)
+    rows = np.arange(replicates)
+    low, high = flat[rows, below], flat[rows, above]
+    drawn_quantiles: Floats = low + (place - below) * (high - low)
+    return drawn_quantiles

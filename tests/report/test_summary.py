@@ -38,7 +38,7 @@ def test_each_case_is_a_block_and_each_environment_a_section(make: Make) -> None
     model = Environment(target="simulator", clock="modelled", kernel="-", arch="-", page_size=4096)
     sections = summarise(make() + make(where=model))
     assert [s.environment.clock for s in sections] == ["real", "modelled"]
-    assert [b.label for b in sections[0].blocks] == ["sparse-write", "sparse-read"]
+    assert [b.label for b in sections[0].blocks] == ["sparse-read", "sparse-write"]
     assert any("model" in note for note in sections[1].notes)
 
 
@@ -46,7 +46,7 @@ def test_two_patterns_never_share_a_block(make: Make) -> None:
     one = make()[0]
     other = replace(one, cell=replace(one.cell, key="x", pattern="byte:0x55"))
     (section,) = summarise((one, other))
-    assert [block.pattern for block in section.blocks] == ["byte:0xAA", "byte:0x55"]
+    assert [block.pattern for block in section.blocks] == ["byte:0x55", "byte:0xAA"]
 
 
 def test_the_source_of_lost_is_named(make: Make) -> None:
@@ -78,3 +78,46 @@ def test_what_cannot_be_read_has_no_figure(make: Make) -> None:
     figures = rows(make(cgroup=False))["anon"].figures
     assert "cgroup-current" not in figures
     assert "uss" not in figures
+
+
+def test_what_a_batched_counter_cannot_tell_is_shown_as_less_than_its_resolution(
+    make: Make,
+) -> None:
+    one = make()[0]
+    small = tuple(
+        replace(
+            run,
+            samples=tuple(
+                replace(
+                    s,
+                    memory={
+                        label: replace(m, cgroup_current=(2 << 20) - 4096 * (label != "start"))
+                        for label, m in s.memory.items()
+                    },
+                )
+                for s in run.samples
+            ),
+        )
+        for run in one.runs
+    )
+    lost = rows((replace(one, runs=small),))["anon"].figures["lost"]
+    assert (lost.text, lost.value) == ("<256 KiB", -4096)
+
+
+def test_setup_stands_behind_the_phases_that_make_up_the_time(make: Make) -> None:
+    one = make()[0]
+    runs = tuple(
+        replace(
+            run,
+            samples=tuple(
+                replace(s, phases={"setup": s.phases["map"], **s.phases}) for s in run.samples
+            ),
+        )
+        for run in one.runs
+    )
+    (section,) = summarise((replace(one, runs=runs),))
+    block = section.blocks[0]
+    assert block.times == ("time", "time.map", "time.touch", "time.setup", "cpu")
+    figures = block.rows[0].figures
+    whole = figures["time.map"].value + figures["time.touch"].value
+    assert abs(figures["time"].value / whole - 1) < 0.05

@@ -43,7 +43,7 @@ def test_every_row_names_its_failure_and_the_reason_stands_below(make: Make, wid
 
 
 def test_what_each_mechanism_hides_is_visible(make: Make) -> None:
-    text = rendered(make(), 220).split("sparse-read")[0]
+    text = rendered(make(), 220).split("sparse-write")[1]
     lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
     assert "64.0 MiB" in lines["memfd-full"]
     assert "16384" in lines["memfd"]

@@ -97,7 +97,7 @@ def _template(name: str) -> str:
 
 def _tables(block: Block) -> list[tuple[Metric, ...]]:
     """The columns of a block's two tables: what it costs, and where memory and CPU time went."""
-    times = block.times[1:] if len(block.phases) > 1 else ()
+    times = block.times[1:]
     costs = block.columns(("lost", "time", *times, *COUNTERS, "syscalls"))
     memory = block.columns((*MEMORY[1:], "user", "system"))
     return [costs, memory] if memory else [costs]

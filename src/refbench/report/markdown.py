@@ -57,7 +57,7 @@ def _block(block: Block, clock: str) -> list[str]:
     workload = f" ({block.workload})" if block.workload != block.label else ""
     lines = [f"### {block.title}{workload}", ""]
     main = block.columns(("lost", "time"))
-    times = block.columns(block.times[1:]) if len(block.phases) > 1 else ()
+    times = block.columns(block.times[1:])
     numbers = {row.cell.key: number for number, row in failures(block.rows)}
     header, rows = _grid(block, (*main, *times, *block.columns(COUNTERS)), clock, numbers)
     lines += _within(header, rows, len(main))

@@ -12,7 +12,14 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    MultipleLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from refbench import metrics, statistics
 from refbench.report import palette, units
@@ -255,14 +262,19 @@ def _scale(
 
 
 def _scale_bytes(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic axis of bytes with ticks at powers of two."""
+    """An axis of bytes with ticks at powers of two, logarithmic where the values span much."""
     low, high = min(values), max(values)
-    axes.set_yscale("log", base=2)
-    axes.set_ylim(low / 1.8, high * 1.8)
-    step = 2 if high / low < 32 else 4
-    axes.yaxis.set_major_locator(LogLocator(step, numticks=12))
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick(units.size(value))))
+    if high / low > 4:
+        axes.set_yscale("log", base=2)
+        axes.set_ylim(low / 1.8, high * 1.8)
+        axes.yaxis.set_major_locator(LogLocator(2 if high / low < 32 else 4, numticks=12))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(0, high * 1.15)
+        axes.yaxis.set_major_locator(MultipleLocator(2 ** math.floor(math.log2(high / 3))))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: units.tick(units.size(value)) if value else "0")
+    )
 
 
 def _svg(draw: Callable[[Figure], None], width: float, height: float) -> str:

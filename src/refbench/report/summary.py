@@ -93,8 +93,9 @@ class Block:
 
     @property
     def times(self) -> tuple[str, ...]:
-        """The names of the time metrics: the total, then each phase."""
-        return (*TIMES, *(f"time.{phase}" for phase in self.phases))
+        """The names of the time metrics: the total, its phases, the set-up, the CPU time."""
+        phases = (f"time.{phase}" for phase in sorted(self.phases, key=_is_setup))
+        return (*TIMES, *phases, "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,10 @@ class Section:
 
 
 def summarise(measurements: Sequence[Measurement]) -> tuple[Section, ...]:
-    """The sections of a report, in the order in which their environments first appear."""
+    """The sections of a report, in the order in which their environments first appear.
+
+    Blocks within a section are in the order of their labels: rounds are measured in random order.
+    """
     groups: dict[bytes, list[Measurement]] = {}
     for measurement in measurements:
         groups.setdefault(msgspec.json.encode(measurement.environment), []).append(measurement)
@@ -127,7 +131,7 @@ def _section(group: list[Measurement]) -> Section:
         blocks.setdefault((cell.label, cell.workload, cell.pattern, cell.thp), []).append(
             measurement
         )
-    made = tuple(_block(members) for members in blocks.values())
+    made = tuple(_block(members) for _, members in sorted(blocks.items()))
     return Section(group[0].environment, made, _notes(group[0].environment, made))
 
 
@@ -140,6 +144,10 @@ def _block(members: list[Measurement]) -> Block:
     rows.sort(key=lambda row: (not row.lost_rank, row.lost_rank, row.time_rank, _name(row)))
     cell = members[0].cell
     return Block(cell.label, cell.workload, cell.pattern, cell.thp, phases, tuple(rows))
+
+
+def _is_setup(phase: str) -> bool:
+    return phase == metrics.SETUP
 
 
 def _name(row: Row) -> str:
@@ -182,6 +190,9 @@ def figure_of(measurement: Measurement, metric: Metric) -> Figure | None:
         interval = statistics.median_interval(values, random, CONFIDENCE)
         text, varies = units.show(metric, values.median, clock), False
         low, high = interval.low, interval.high
+    resolution = metric.resolution(measurement.environment.page_size)
+    if reading.source == "cgroup" and max(abs(low), abs(high)) < resolution:
+        text = f"<{units.tick(units.show(metric, resolution, clock))}"
     if metric.name.partition(".")[0] == "lost" and reading.source == "process":
         text += PROCESS_MARK
     return Figure(metric.name, metric.unit, values.median, low, high, reading.source, text, varies)
@@ -226,16 +237,25 @@ def _notes(environment: Environment, blocks: tuple[Block, ...]) -> tuple[str, ..
         runs = _span(row.runs for row in good)
         samples = _span(row.samples for row in good)
         notes.append(
-            f"Medians over {runs} runs a cell, {samples} samples without the warm-up; "
-            f"intervals: {CONFIDENCE:.0%}, bootstrap over runs. Memory is growth since start."
+            f"Medians over {runs} {'run' if runs == '1' else 'runs'} a cell, {samples} samples "
+            f"without the warm-up; intervals: {CONFIDENCE:.0%}, bootstrap over runs. "
+            "Memory is growth since start; time is without setup."
         )
         notes.append(
             "Ranks: 1 is best; = marks rows that share a rank because they cannot be told apart."
         )
     notes += _sources(good, environment)
-    if any(figure.varies for row in good for figure in row.figures.values()):
+    varying = [
+        (row.cell.key, name)
+        for row in good
+        for name, figure in row.figures.items()
+        if figure.varies
+    ]
+    if varying:
+        keys, names = (sorted(set(side)) for side in zip(*varying, strict=True))
         notes.append(
-            f"{VARIES_MARK} A counter that should be the same in every sample was not: its range."
+            f"{VARIES_MARK} Counters that should be the same in every sample were not, in "
+            f"{len(keys)} of {len(good)} rows ({', '.join(names)}); shown is their range."
         )
     notes += [
         f"{row.cell.label}, {row.cell.mechanism}: {row.failed_runs} of "

@@ -65,7 +65,7 @@ def _packed(console: Console, block: Block, clock: str) -> list[Table]:
     A group of columns is torn apart only where it is wider than the console by itself.
     """
     groups = [
-        block.columns(block.times[1:]) if len(block.phases) > 1 else (),
+        block.columns(block.times[1:]),
         block.columns(COUNTERS),
         block.columns(BESIDE),
     ]
