@@ -18,7 +18,7 @@ from refbench.housekeeping import sweep
 from refbench.program import Expect, Map, Measure, Phase, Program, Touch, Unmap
 from refbench.words import Cell, Pattern
 from refbench_host.backend import HostBackend, choose_cpus
-from refbench_host.session import KSM, HostSession
+from refbench_host.session import HostSession
 
 ROOT = Path(__file__).parents[3]
 SIZE = 4 << 20
@@ -197,36 +197,6 @@ def test_what_a_killed_command_leaves_the_next_one_removes(cache: Path) -> None:
     assert swept.problems == ()
     assert not directory.exists()
     assert not any(group.exists() for group in groups)
-
-
-def test_ksm_is_switched_on_for_its_cells_and_set_back(as_root: None) -> None:
-    if not (KSM / "run").exists():
-        pytest.skip("no KSM in this kernel")
-    before = {path: (KSM / path).read_text() for path in ("run", "pages_to_scan")}
-    if before["run"].strip() != "0":
-        pytest.skip("KSM is on already")
-    with open_host() as opened:
-        assert opened.capabilities().mechanisms["ksm"].ok
-        opened.run(cell("anon"), 1, 60)
-        assert (KSM / "run").read_text() == before["run"]
-        run = opened.run(cell("ksm"), 1, 60)
-        assert run.failure is None, run.failure
-        assert (KSM / "run").read_text().strip() == "1"
-    assert {path: (KSM / path).read_text() for path in before} == before
-
-
-def test_ksm_is_left_alone_when_told_so(as_root: None) -> None:
-    if not (KSM / "run").exists() or (KSM / "run").read_text().strip() != "0":
-        pytest.skip("KSM is on already, or not in this kernel")
-    with open_host("host:ksm=leave") as opened:
-        answer = opened.capabilities().mechanisms["ksm"]
-        assert not answer.ok
-        assert answer.reason
-        assert answer.remedy
-        run = opened.run(cell("ksm"), 1, 60)
-    assert run.failure is not None
-    assert run.failure.kind == "unsupported"
-    assert (KSM / "run").read_text().strip() == "0"
 
 
 def test_where_agents_run_is_an_option() -> None:
