@@ -76,14 +76,14 @@ def without_userfaultfd(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> tuple[Callable[..., CompletedProcess[str]], Path]:
-    """Runs shell commands where a folder is a file system of 40 KiB of its own.
+    """Runs shell commands where a folder is a file system of 2 MiB of its own.
 
     In a mount namespace that ends with the commands: nothing stays mounted.
     """
     place = tmp_path / "small"
     place.mkdir()
     unshare = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "-r", "--mount"]
-    mount = f"mount -t tmpfs -o size=40k none {place}"
+    mount = f"mount -t tmpfs -o size=2m none {place}"
     trial = subprocess.run([*unshare, "sh", "-c", mount], capture_output=True, timeout=20)
     if trial.returncode != 0:
         pytest.skip("no mount namespace of its own can be made here")
@@ -156,10 +156,12 @@ def test_a_full_disk_under_the_journal(
     measured: Path,
 ) -> None:
     run, place = small_disk
+    ballast = (2 << 20) - (40 << 10)
     done = run(
+        f"head -c {ballast} /dev/zero > {place}/ballast\n"
         f"{COMMAND} run -q -m anon {' '.join(SMALL)} --runs 30 -o {place}/run; echo rc=$?\n"
         f"{COMMAND} report -q --json {place}/run > {tmp_path}/first.json\n"
-        f"mount -o remount,size=50m {place}\n"
+        f"rm {place}/ballast\n"
         f"{COMMAND} run -q --resume {place}/run --json > {tmp_path}/second.json; echo rc=$?"
     )
     assert done.stdout.split() == ["rc=4", "rc=0"], done.stderr
@@ -180,7 +182,7 @@ def test_a_disk_that_is_full_from_the_start(
 ) -> None:
     run, place = small_disk
     done = run(
-        f"head -c 100000 /dev/zero > {place}/full 2> /dev/null\n"
+        f"head -c 3000000 /dev/zero > {place}/full 2> /dev/null\n"
         f"{COMMAND} run -q -m anon {' '.join(SMALL)} -o {place}/run; echo rc=$?; ls {place}"
     )
     assert done.stdout.split() == ["rc=4", "full"], done.stderr
