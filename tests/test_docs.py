@@ -78,7 +78,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_every_metric_is_explained_as_the_code_does() -> None:
     text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     for name, metric in METRICS.items():
-        assert f"| `{name}` | {metric.about} | {metric.blind} |" in text, name
+        row = f"| `{name}` | {metric.about} | {metric.blind} |"
+        assert row in text, f"docs/metrics.md needs the line\n{row}"
 
 
 def test_every_environment_variable_is_explained() -> None:
