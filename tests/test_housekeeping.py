@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from refbench.errors import BackendError, StorageError
 from refbench.housekeeping import SessionState, sweep
+from refbench.knobs import MACHINE
 from refbench.processes import Identity
 
 ROOT = Path(__file__).parents[1]
@@ -128,10 +130,39 @@ def test_knobs_of_an_earlier_boot_are_not_touched(tmp_path: Path) -> None:
     knob.write_text("0\n")
     run_and_die(tmp_path, "state.set_knob(root / 'knob', '1')")
     (directory,) = sessions(tmp_path)
-    record = json.loads((directory / "state.json").read_text())
-    (directory / "state.json").write_text(json.dumps(record | {"boot": "another"}))
+    place = MACHINE if os.geteuid() == 0 else tmp_path / "cache" / "knobs"
+    claim = place / f"{directory.name}.json"
+    record = json.loads(claim.read_text())
+    claim.write_text(json.dumps(record | {"boot": "another"}))
     sweep(tmp_path / "cache")
     assert knob.read_text() == "1"
+    assert not claim.exists()
+
+
+def test_sessions_of_root_with_other_caches_know_of_each_other(
+    tmp_path: Path, as_root: None
+) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("0\n")
+    first = SessionState.create(tmp_path / "one")
+    second = SessionState.create(tmp_path / "other")
+    first.set_knob(knob, "1")
+    second.set_knob(knob, "1")
+    first.close()
+    assert knob.read_text() == "1"
+    second.close()
+    assert knob.read_text() == "0"
+
+
+def test_a_knob_of_the_dead_is_set_back_whatever_cache_it_had(
+    tmp_path: Path, as_root: None
+) -> None:
+    knob = tmp_path / "knob"
+    knob.write_text("0\n")
+    run_and_die(tmp_path, "state.set_knob(root / 'knob', '1')")
+    shutil.rmtree(tmp_path / "cache")
+    sweep(tmp_path / "other")
+    assert knob.read_text() == "0"
     assert sessions(tmp_path) == []
 
 

@@ -14,16 +14,15 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 import msgspec
-from filelock import FileLock
 
 from refbench.cache import Cache, default_root
-from refbench.errors import BackendError, StorageError
+from refbench.errors import StorageError
+from refbench.knobs import Knobs
 from refbench.processes import Identity, boot_id, kill, kill_marked
 
 _SESSIONS = "sessions"
@@ -34,15 +33,6 @@ _numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
-class Knob:
-    """A setting under /sys or /proc that a session changed from ``old`` to ``new``."""
-
-    path: str
-    old: str
-    new: str
-
-
-@dataclass(frozen=True, slots=True)
 class Record:
     """What a session has to give back."""
 
@@ -50,7 +40,6 @@ class Record:
     cgroups: tuple[str, ...] = ()
     mark: str = ""
     """What its processes carry in their environment."""
-    knobs: tuple[Knob, ...] = ()
 
 
 class SessionState:
@@ -62,6 +51,7 @@ class SessionState:
     def __init__(self, directory: Path, record: Record) -> None:
         self._directory = directory
         self._record = record
+        self._knobs = Knobs(directory.parent.parent)
         self.files = directory / "files"
 
     @classmethod
@@ -107,28 +97,15 @@ class SessionState:
 
         :raises BackendError: when it cannot be read or written.
         """
-        with _knob_lock(self._directory.parent):
-            try:
-                old = path.read_text().strip()
-                held = self._held_by_others()
-                if old != value or str(path) in held:
-                    knob = Knob(str(path), held.get(str(path), old), value)
-                    self._update(replace(self._record, knobs=(*self._record.knobs, knob)))
-                    path.write_text(value)
-            except OSError as error:
-                raise BackendError(
-                    f"The setting {path} cannot be changed to {value}: {error.strerror}.",
-                    remedy="Run as root, or change it yourself beforehand.",
-                ) from error
+        self._knobs.set(self.name, path, value)
 
     def close(self) -> tuple[str, ...]:
         """Give everything back; may be called twice. What could not be undone, as sentences."""
         if not self._directory.exists():
             return ()
-        return tuple(_undo(self._directory, self._record, ours=True).problems)
-
-    def _held_by_others(self) -> dict[str, str]:
-        return _held(self._directory.parent, but=self._directory)
+        problems: list[str] = []
+        self._knobs.release(self.name, [], problems)
+        return (*problems, *_undo(self._directory, self._record, ours=True))
 
     def _update(self, record: Record) -> None:
         self._record = record
@@ -164,9 +141,9 @@ def sweep(root: Path | None = None) -> Swept:
         record = _read(directory) or Record("")
         if owner is not None and owner.alive and record.boot in ("", boot_id()):
             continue
-        swept = _undo(directory, record, ours=False)
-        done += [f"removed what the dead session {directory.name} left", *swept.done]
-        problems += swept.problems
+        problems += _undo(directory, record, ours=False)
+        done.append(f"removed what the dead session {directory.name} left")
+    Knobs(root).sweep(done, problems)
     try:
         done += [f"removed {path}" for path in Cache(root).sweep()]
     except OSError as error:
@@ -174,8 +151,8 @@ def sweep(root: Path | None = None) -> Swept:
     return Swept(tuple(done), tuple(problems))
 
 
-def _undo(directory: Path, record: Record, *, ours: bool) -> Swept:
-    done: list[str] = []
+def _undo(directory: Path, record: Record, *, ours: bool) -> list[str]:
+    """Give back what a session has outside its directory, then that; what did not work."""
     problems: list[str] = []
     if record.boot == boot_id():
         if record.mark and not ours and not kill_marked(record.mark, _EMPTY_WITHIN):
@@ -185,27 +162,10 @@ def _undo(directory: Path, record: Record, *, ours: bool) -> Swept:
             for cgroup in record.cgroups
             if not remove_cgroup(Path(cgroup))
         ]
-        with _knob_lock(directory.parent):
-            held = _held(directory.parent, but=directory)
-            for knob in reversed(record.knobs):
-                if knob.path not in held:
-                    _restore(knob, done, problems)
-            shutil.rmtree(directory, ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
     if directory.exists():
         problems.append(f"The directory {directory} could not be removed.")
-    return Swept(tuple(done), tuple(problems))
-
-
-def _restore(knob: Knob, done: list[str], problems: list[str]) -> None:
-    path = Path(knob.path)
-    try:
-        now = path.read_text().strip()
-        if now == knob.new and now != knob.old:
-            path.write_text(knob.old)
-            done.append(f"set {knob.path} back to {knob.old}")
-    except OSError as error:
-        problems.append(f"{knob.path} could not be set back to {knob.old}: {error.strerror}.")
+    return problems
 
 
 def remove_cgroup(directory: Path) -> bool:
@@ -245,30 +205,3 @@ def _read(directory: Path) -> Record | None:
         return msgspec.json.decode((directory / _STATE).read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError):
         return None
-
-
-def _held(place: Path, *, but: Path) -> dict[str, str]:
-    """The old values of the knobs that live sessions other than ``but`` hold."""
-    held: dict[str, str] = {}
-    for directory in _sessions(place):
-        owner = Identity.parse(directory.name)
-        record = _read(directory)
-        if directory != but and record and owner and owner.alive and record.boot == boot_id():
-            held |= {knob.path: knob.old for knob in record.knobs}
-    return held
-
-
-@contextmanager
-def _knob_lock(place: Path) -> Iterator[None]:
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place / "knobs.lock")
-        lock.acquire()
-    except OSError:
-        # A directory that cannot be written has no knobs of ours to protect.
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()

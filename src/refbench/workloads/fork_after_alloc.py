@@ -56,8 +56,8 @@ WORKLOAD = Workload(
     "Map, touch some pages, fork; then the child or the parent touches some, and exits.",
     (
         size_option(16 << 20),
-        Option("touched", "int", 4, "before the fork, write every so-manieth page", minimum=1),
-        Option("stride", "int", 2, "after the fork, touch every so-manieth page", minimum=1),
+        Option("touched", "int", 4, "before the fork, write every n-th page", minimum=1),
+        Option("stride", "int", 2, "after the fork, touch every n-th page", minimum=1),
         Option("who", "choice", "child", "who touches after the fork", ("child", "parent")),
         ACCESS,
         Option("depth", "int", 1, "forks inside one another", minimum=1, maximum=12),
