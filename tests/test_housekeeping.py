@@ -137,6 +137,7 @@ def test_knobs_of_an_earlier_boot_are_not_touched(tmp_path: Path) -> None:
     sweep(tmp_path / "cache")
     assert knob.read_text() == "1"
     assert not claim.exists()
+    assert sessions(tmp_path) == []
 
 
 def test_sessions_of_root_with_other_caches_know_of_each_other(
@@ -163,7 +164,6 @@ def test_a_knob_of_the_dead_is_set_back_whatever_cache_it_had(
     shutil.rmtree(tmp_path / "cache")
     sweep(tmp_path / "other")
     assert knob.read_text() == "0"
-    assert sessions(tmp_path) == []
 
 
 def test_a_cgroup_of_the_dead_is_removed(tmp_path: Path) -> None:
