@@ -1,8 +1,9 @@
 """Repeat, as an ordinary user, the part of the suite that looks different to one.
 
 For a run as root only: `make test` calls it before the whole suite. The user is number 65534
-without a capability; arguments go to pytest and take the place of the chosen part. An interpreter or a clone in a home that is closed to others (/root) is
-made visible in a mount namespace that ends with the tests; nothing outside of it changes.
+without a capability. Arguments go to pytest and take the place of the chosen part. An
+interpreter or a clone in a home that is closed to others (/root) is made visible in a mount
+namespace that ends with the tests; nothing outside of it changes.
 """
 
 from __future__ import annotations
