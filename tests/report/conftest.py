@@ -83,7 +83,7 @@ def _sample(index: int, name: str, luck: float, *, cgroup: bool, wobble: int) ->
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make() -> Make:
     """``make(cgroup=, runs=, where=, failures=, wobble=)``: measurements of two cases."""
 

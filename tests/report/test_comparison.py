@@ -83,3 +83,9 @@ def test_markdown_and_json_say_the_same(make: Make) -> None:
     assert document["flagged"] == 10
     effects = document["comparison"]["cells"][0]["effects"]
     assert {e["verdict"] for e in effects if e["metric"] == "time"} == {"more"}
+
+
+def test_a_change_on_the_clock_alone_is_called_what_it_may_be(make: Make) -> None:
+    a = make(runs=12, failures=False)[:1]
+    assert "time changed and CPU time did not" in rendered(compare(a, slower(a)))
+    assert "CPU time did not" not in rendered(compare(a, a))

@@ -54,9 +54,9 @@ class Page(HTMLParser):
                 self.links.append(value)
 
 
-@pytest.fixture
-def page(make: Make, tmp_path: Path) -> str:
-    path = tmp_path / "report.html"
+@pytest.fixture(scope="module")
+def page(make: Make, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("html") / "report.html"
     html.write(path, make())
     return path.read_text(encoding="utf-8")
 

@@ -77,6 +77,11 @@ def notes(comparison: Comparison) -> list[str]:
             found.append(f"{_label(cell.cell)}: not compared: {cell.refused}.")
         if cell.failed:
             found.append(f"{_label(cell.cell)}: {cell.failed}")
+        if _only_on_the_clock(cell):
+            found.append(
+                f"{_label(cell.cell)}: time changed and CPU time did not: there was more or less "
+                "waiting, which other work on the machine causes too. Measure both sides again."
+            )
         undecided = [e for e in cell.effects if e.verdict is Verdict.UNDECIDED]
         if undecided:
             names = ", ".join(effect.metric for effect in undecided)
@@ -84,6 +89,13 @@ def notes(comparison: Comparison) -> list[str]:
     for side, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
         found += [f"{_label(cell)}: only in {side}." for cell in cells]
     return found
+
+
+def _only_on_the_clock(cell: CellComparison) -> bool:
+    changed = {effect.metric for effect in cell.effects if effect.flagged}
+    compared = {effect.metric for effect in cell.effects}
+    times = {name for name in changed if name.partition(".")[0] == "time"}
+    return cell.clock == "real" and bool(times) and "cpu" in compared - changed
 
 
 def _rows(comparison: Comparison, *, everything: bool) -> list[tuple[list[str], Verdict]]:
