@@ -26,8 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from refbench.compare import DEFAULT_RUNS, Rule, Verdict, compare
+from refbench.compare import Rule, Verdict, compare
 from refbench.journal import decode
+from refbench.plan import DEFAULT_RUNS
 from refbench.samples import Measurement, Run
 
 DEFAULT = Path(__file__).parent.parent / "tests" / "data" / "compare.jsonl.gz"

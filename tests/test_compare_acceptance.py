@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from refbench.compare import DEFAULT_RUNS
+from refbench.plan import DEFAULT_RUNS
 
 
 @pytest.mark.timeout(300)

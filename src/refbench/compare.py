@@ -35,9 +35,6 @@ COUNTERS = ("faults", "traps", "syscalls", "vmas", "pte", "held")
 """Deterministic counters that are compared."""
 PASSING = frozenset({"refbench", "commit", "hostname"})
 """Facts of an environment that no number depends on."""
-DEFAULT_RUNS = 30
-"""Runs a cell that :data:`Rule` needs on both sides to find a slowdown of 10 % in at least 95
-of 100 cells; measured by scripts/compare_acceptance.py, see docs/statistics.md."""
 
 
 @dataclass(frozen=True, slots=True)

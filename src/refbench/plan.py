@@ -31,7 +31,9 @@ BENCH_MECHANISMS = (
 )
 """What ``refbench run`` compares when nothing else is asked for."""
 
-DEFAULT_RUNS = 15
+DEFAULT_RUNS = 30
+"""Runs a cell that ``refbench compare`` needs on both sides to find a slowdown of 10 % in at
+least 95 of 100 cells; measured by scripts/compare_acceptance.py, see docs/statistics.md."""
 DEFAULT_ITERATIONS = 3
 
 
