@@ -264,7 +264,7 @@ touch 9 0 1 read 1
 """
     seen = [o for o in observed(ask_agent(program)) if o.step == "touch"]
     at = [int(o.detail.split()[2].rstrip(","), 16) for o in seen]
-    first = 0x100000000000
+    first = 0x1000000000
     assert at == [first, first + (2 << 30), first + (2 << 30) + 8192]
 
 

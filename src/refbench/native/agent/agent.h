@@ -183,6 +183,9 @@ bool parse_flag(struct parser *p, const char *name);
 
 /* phase.c */
 uint64_t now_ns(void);
+/* The phases that the agent enters by itself. */
+enum { PHASE_SETUP, PHASE_ATFORK };
+
 void phase_enter(int id);	/* -1: none */
 int phase_stop(void);		/* stop the clock; what phase_go() takes to start it again */
 void phase_go(int id);
@@ -235,6 +238,7 @@ void merging_settle(void);
 /* fork.c, threads.c */
 int fork_run(uint32_t at);
 pid_t fork_child(struct rb_error *error);
+int fork_after(struct rb_error *error);
 int threads_prepare(struct rb_error *error);
 int parallel_run(uint32_t at);
 

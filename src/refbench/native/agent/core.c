@@ -178,8 +178,10 @@ void core_read(struct check *check)
 		return;
 	}
 	child = fork_child(&error);
-	if (!child)
+	if (!child && !fork_after(&error))
 		dump();
+	if (!child)
+		_exit(1);
 	if (child < 0)
 		unavailable(check, error.message);
 	else if (waitpid(child, &status, 0) != child)

@@ -3,7 +3,7 @@
  * fork: parent and child take turns by bytes through two pipes. A child that dies closes its
  * end, so nobody waits for ever; a child whose parent dies is killed by the kernel.
  *
- *	child: ready, ... go, its block, done, ... exit
+ *	child: ... go, its mechanism's part, ready, ... go, its block, done, ... exit
  */
 #include "agent.h"
 
@@ -73,7 +73,7 @@ static bool hear(int fd)
 	return got == 1;
 }
 
-/* fork(2) with what the mechanism does before and after. 0 in the child. -1 with *error. */
+/* fork(2) with what the mechanism does before. 0 in the child. -1 with *error. */
 pid_t fork_child(struct rb_error *error)
 {
 	pid_t parent = getpid();
@@ -92,9 +92,21 @@ pid_t fork_child(struct rb_error *error)
 	phase_forget();
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
 		end_process();
-	if (mechanism->after_fork_child && mechanism->after_fork_child(&context, error))
-		run_stop(error);
 	return 0;
+}
+
+/* In the child: what the mechanism does there, as a phase of its own. */
+int fork_after(struct rb_error *error)
+{
+	int rc;
+
+	if (!mechanism->after_fork_child)
+		return 0;
+	area_prefault();
+	phase_enter(PHASE_ATFORK);
+	rc = mechanism->after_fork_child(&context, error);
+	phase_enter(-1);
+	return rc;
 }
 
 static int open_talk(struct talk *talk, struct rb_error *error)
@@ -114,12 +126,18 @@ static void run_child(const struct talk *talk, uint32_t at)
 {
 	static const struct task alone = { 0, 0 };
 	const struct step *s = &program.steps[at];
+	struct rb_error error;
 
 	close_inherited();
 	if (close(talk->from_child[0]) || close(talk->to_child[1]))
 		end_process();
 	note(talk->from_child[1]);
 	note(talk->to_child[0]);
+	/* The counters are shared: the parent must have left its phase before they move on. */
+	if (!hear(talk->to_child[0]))
+		end_process();
+	if (fork_after(&error))
+		run_stop(&error);
 	area_prefault();
 	say(talk->from_child[1]);
 	if (!hear(talk->to_child[0]))
@@ -163,7 +181,7 @@ static bool take_turns(const struct talk *talk, uint32_t at, int phase)
 {
 	static const struct task alone = { 0, 0 };
 	const struct step *s = &program.steps[at];
-	bool lives = hear(talk->from_child[0]);
+	bool lives = let_child_run(talk);
 
 	if (!s->flag && lives)
 		lives = let_child_run(talk);

@@ -4,8 +4,7 @@
 
 #include <sys/mman.h>
 
-#define FIRST_SLOT 0x100000000000ull
-#define PAST_SLOTS 0x700000000000ull	/* below where x86_64 and arm64 (48 bits) put the rest */
+#define FIRST_SLOT 0x1000000000ull	/* above a program, below half of 39 bits of address */
 #define GIB (1ull << 30)
 
 static struct parser where;
@@ -103,8 +102,20 @@ static int check_ranges(void)
 	return 0;
 }
 
+/*
+ * Where slots end: an eighth below the stack, which lies at the top of the address space whatever
+ * its size is (39 bits on many arm64 devices), with the kernel's own choices of place below it.
+ */
+static uint64_t past_slots(void)
+{
+	uint64_t top = (uint64_t)(uintptr_t)__builtin_frame_address(0);
+
+	return (top - top / 8) & ~(GIB - 1);
+}
+
 static int place_regions(struct rb_error *error)
 {
+	uint64_t past = past_slots();
 	uint64_t at = FIRST_SLOT;
 
 	for (uint32_t i = 0; i < program.region_count; i++) {
@@ -113,8 +124,8 @@ static int place_regions(struct rb_error *error)
 
 		if (r->anonymous)
 			continue;
-		if (r->most > PAST_SLOTS || slot > PAST_SLOTS - at)
-			return rb_fail_limit(error, at - FIRST_SLOT + slot, PAST_SLOTS - FIRST_SLOT,
+		if (r->most > past || slot > past - at)
+			return rb_fail_limit(error, at - FIRST_SLOT + slot, past - FIRST_SLOT,
 					     "Use fewer or smaller regions.",
 					     "The regions need more address space than there is.");
 		r->base = (unsigned char *)(uintptr_t)at;

@@ -323,6 +323,7 @@ int program_read(const char *path, struct rb_error *error)
 	if (!program.steps)
 		return fail_file(path, error);
 	strcpy(program.phases[program.phase_count++], "setup");
+	strcpy(program.phases[program.phase_count++], "atfork");
 	strcpy(program.labels[program.label_count++], "start");
 	if (parse_text(&p) || program_place(path, error))
 		return -1;

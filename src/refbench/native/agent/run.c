@@ -285,7 +285,7 @@ int sample_run(void)
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, 0,
 				 "/proc/self/clear_refs cannot be written");
 	memory_measure(0);
-	phase_enter(0);
+	phase_enter(PHASE_SETUP);
 	rc = set_up();
 	phase_enter(-1);
 	if (!sample_index)
