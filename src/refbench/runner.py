@@ -92,7 +92,7 @@ def open_target(registry: Registry, text: str) -> tuple[Spec, Session]:
     availability = backend.probe()
     if not availability.ok:
         raise BackendError(
-            f"The backend {spec.name!r} cannot run here: {availability.reason}.",
+            f"The backend {spec.name!r} cannot run here: {availability.reason.rstrip('.')}.",
             remedy=availability.remedy,
         )
     return spec, backend.open(values)
