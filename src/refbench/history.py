@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import asv.machine
@@ -133,8 +134,17 @@ def _journaled(folder: Path) -> Iterable[Recorded]:
         content = journals.read(path)
         for session in content.sessions:
             yield Recorded(
-                commit=commit, started=content.header.started, environment=session.environment
+                commit=commit,
+                started=content.header.started,
+                environment=published(session.environment),
             )
+
+
+def published(environment: Environment) -> Environment:
+    """What may be published of an environment: the kernel's release without its local part,
+    which names whose build it is (``6.12.9-mybox`` becomes ``6.12.9``)."""
+    release = re.match(r"[0-9.]*[0-9]", environment.kernel)
+    return replace(environment, kernel=release[0] if release else "")
 
 
 if __name__ == "__main__":

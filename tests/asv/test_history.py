@@ -89,3 +89,11 @@ def test_the_machine_is_introduced_without_its_name(
     told = " ".join(entries["reference"].values())
     assert platform.release() not in told
     assert platform.node() not in told.split()
+
+
+@pytest.mark.parametrize(
+    ("kernel", "release"),
+    [("6.12.9-mybox+", "6.12.9"), ("6.1.0-18-amd64", "6.1.0"), ("7.0", "7.0"), ("odd", "")],
+)
+def test_whose_build_a_kernel_is_is_not_published(kernel: str, release: str) -> None:
+    assert history.published(replace(HOST, kernel=kernel)).kernel == release
