@@ -189,11 +189,10 @@ def _measurements(path: Path, target: str, mechanism: str, case: str) -> tuple[M
             f"The journal {path} cannot be read: {error.strerror}.", remedy="Run asv again."
         ) from None
     names = (_text("case", case), _text("mechanism", mechanism))
-    lines = [
-        line
-        for line in data.splitlines(keepends=True)
-        if not line.startswith(b'{"type":"run"') or all(name in line for name in names)
-    ]
+    found = {0: data[: data.find(b"\n") + 1]}
+    found |= _lines(data, b'\n{"type":"session"', ())
+    found |= _lines(data, names[1], names)
+    lines = [found[at] for at in sorted(found)]
     return tuple(
         measurement
         for measurement in journals.decode(b"".join(lines), str(path)).measurements()
@@ -201,6 +200,23 @@ def _measurements(path: Path, target: str, mechanism: str, case: str) -> tuple[M
         and measurement.cell.case == case
         and measurement.cell.mechanism == mechanism
     )
+
+
+def _lines(data: bytes, needle: bytes, names: Sequence[bytes]) -> dict[int, bytes]:
+    """The lines that ``needle`` is in, and all ``names``, by where they begin.
+
+    A search for bytes: splitting all of a journal into lines takes longer than everything else.
+    """
+    found: dict[int, bytes] = {}
+    at = data.find(needle)
+    while at >= 0:
+        begin = data.rfind(b"\n", 0, at + 1) + 1
+        end = data.find(b"\n", begin) + 1 or len(data)
+        line = data[begin:end]
+        if all(name in line for name in names):
+            found[begin] = line
+        at = data.find(needle, end - 1)
+    return found
 
 
 def _text(field: str, value: str) -> bytes:
