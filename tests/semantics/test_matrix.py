@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from dataclasses import replace
 
 import msgspec
@@ -86,6 +88,14 @@ def test_the_terminal_shows_expected_failures_with_their_evidence(matrix: Matrix
     assert "Seen one of good." not in text
     assert "Seen one of good." in shown(matrix, verbose=True)
     assert summary(matrix) in text
+
+
+def test_a_narrow_terminal_gets_letters_and_their_key(matrix: Matrix) -> None:
+    console = Console(width=20, record=True, file=io.StringIO())
+    render(console, matrix)
+    text = console.export_text()
+    for letter, name in zip("ABCDEFGHIJKL", matrix.mechanisms, strict=False):
+        assert re.search(rf"{letter}\s+{re.escape(name)}", text)
 
 
 def test_markdown_has_a_row_for_each_property(matrix: Matrix) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
+from string import ascii_uppercase
 
+from rich.columns import Columns
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -123,14 +127,19 @@ def render(console: Console, matrix: Matrix, *, verbose: bool = False) -> None:
 
     ``verbose`` adds the evidence of what was met and why something is unavailable.
     """
-    table = Table(title=f"Semantics on Linux {matrix.kernel}, {matrix.arch}", pad_edge=False)
-    table.add_column("property", no_wrap=True)
-    for name in matrix.mechanisms:
-        table.add_column(name.replace(":", ":\n"), justify="center")
-    for row in matrix.rows:
-        cells = [_cell(matrix.at(row.name, name)) for name in matrix.mechanisms]
-        table.add_row(row.name, *cells)
-    console.print(table)
+    names = tuple(name.replace(":", ":\n") for name in matrix.mechanisms)
+    table = _table(matrix, names)
+    wanted = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    if wanted <= console.width or len(names) > len(ascii_uppercase):
+        console.print(table)
+    else:
+        letters = ascii_uppercase[: len(names)]
+        console.print(_table(matrix, letters))
+        key = (
+            f"{letter}\N{NO-BREAK SPACE}{name}"
+            for letter, name in zip(letters, matrix.mechanisms, strict=True)
+        )
+        console.print(Columns(key, padding=(0, 3)))
     console.print(Text(LEGEND, style="dim"))
     if matrix.unexpected:
         console.print("\n[bold red]Not as expected[/]")
@@ -150,6 +159,17 @@ def render(console: Console, matrix: Matrix, *, verbose: bool = False) -> None:
             if item.verdict is Verdict.MET and item.outcome is Outcome.AS_EXPECTED:
                 _print(console, item, "")
     console.print("\n" + summary(matrix))
+
+
+def _table(matrix: Matrix, headings: Sequence[str]) -> Table:
+    table = Table(title=f"Semantics on Linux {matrix.kernel}, {matrix.arch}", pad_edge=False)
+    table.add_column("property", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="center", no_wrap=True)
+    for row in matrix.rows:
+        cells = [_cell(matrix.at(row.name, name)) for name in matrix.mechanisms]
+        table.add_row(row.name, *cells)
+    return table
 
 
 def markdown(matrix: Matrix) -> str:
