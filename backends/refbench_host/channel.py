@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from refbench.backend import Answer
+from refbench.backend import Answer, lines
 from refbench.errors import BackendError
 from refbench.processes import MARK, kill_marked
 
@@ -112,12 +112,9 @@ class _Outcome:
     late: bool = False
 
     def answer(self) -> Answer:
-        out, err = (
-            tuple(bytes(text).decode(errors="surrogateescape").split("\n")) for text in self.texts
-        )
         return Answer(
-            stdout=out[:-1] if out[-1] == "" else out,
-            stderr=err[:-1] if err[-1] == "" else err,
+            stdout=lines(bytes(self.texts[0])),
+            stderr=lines(bytes(self.texts[1])),
             returncode=self.number if self.status == "exit" else 0,
             signal=0 if self.status == "exit" else self.number,
             deadline_passed=self.late,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from refbench.agent_session import AgentSession
-from refbench.backend import Answer, Backend, Session
+from refbench.backend import Answer, Backend, Session, lines
 from refbench.grammar import Option, Values
 from refbench.hookspecs import hookimpl
 from refbench.words import AVAILABLE, Availability
@@ -24,12 +24,12 @@ class UnshareChannel:
     def run(self, argv: Sequence[str], deadline: float) -> Answer:
         try:
             done = subprocess.run(
-                [*ISOLATED, *argv], capture_output=True, text=True, timeout=deadline, check=False
+                [*ISOLATED, *argv], capture_output=True, timeout=deadline, check=False
             )
         except subprocess.TimeoutExpired:  # unshare was killed, and by --kill-child the agent
             return Answer((), deadline_passed=True)
-        out, err = tuple(done.stdout.splitlines()), tuple(done.stderr.splitlines())
-        return Answer(out, err, max(done.returncode, 0), signal=max(-done.returncode, 0))
+        code = done.returncode  # below 0: the number of a signal
+        return Answer(lines(done.stdout), lines(done.stderr), max(code, 0), signal=max(-code, 0))
 
     def close(self) -> None:
         """Nothing is left open between runs."""

@@ -103,6 +103,16 @@ class AgentSession:
         """What the nanoseconds of this session are."""
         return self._clock
 
+    @property
+    def channel(self) -> Channel:
+        """The way to the target; :mod:`refbench.testing` examines it."""
+        return self._channel
+
+    @property
+    def arch(self) -> str:
+        """What the agent was built for: ``x86_64`` or ``arm64``."""
+        return self._agent.arch
+
     def capabilities(self) -> Capabilities:
         """What works there, from the agent's own probe; asked for once.
 

@@ -69,8 +69,8 @@ class Backend(Protocol):
 class Answer:
     """What a channel brings back of one process.
 
-    ``signal`` is the number that ended the process, 0 if it exited, and ``killed_by_us``
-    says that it was ended for its deadline.
+    The lines are those of :func:`lines`. ``signal`` is the number that ended the process, 0 if
+    it exited, and ``deadline_passed`` says that the channel ended it because it was late.
     """
 
     stdout: tuple[str, ...]
@@ -81,11 +81,25 @@ class Answer:
     facts: dict[str, str] = field(default_factory=dict)
 
 
+def lines(data: bytes) -> tuple[str, ...]:
+    """A program's output as an :class:`Answer` has it.
+
+    Lines end at a line feed and nowhere else, as they do not for ``str.splitlines``, and bytes
+    that are no UTF-8 survive (``surrogateescape``): the agent's checksum is over what it wrote.
+    """
+    text = data.decode(errors="surrogateescape").split("\n")
+    return tuple(text[:-1] if text[-1] == "" else text)
+
+
 class Channel(Protocol):
     """The way to a machine on which the agent runs: two verbs and a goodbye."""
 
     def put(self, file: Path) -> str:
-        """Bring a file over and return its path there. The same content is sent once."""
+        """Bring a file over and return its path there.
+
+        What was brought before stays as it is, also when its file had the same name. The session
+        asks once for each content.
+        """
 
     def run(self, argv: Sequence[str], deadline: float) -> Answer:
         """Run a program there and wait for it, ``deadline`` seconds at most.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 import msgspec
 from rich.text import Text
@@ -14,6 +16,7 @@ from refbench.errors import RefbenchError
 from refbench.grammar import Spec
 from refbench.plugins import PluginFault, Registry, registry
 from refbench.runner import open_target
+from refbench.testing import Finding, examine
 from refbench.words import Availability, Capabilities
 
 _EPILOG = """\b
@@ -21,6 +24,9 @@ Examples:
   refbench backends                    what there is, and why something is not
   refbench backends --open             open what works and show what it can do
   refbench backends --open host --json
+  refbench backends --verify mine:host=board1   is the backend that I wrote right?
+
+Exits 1 when --verify finds a broken promise.
 """
 
 
@@ -47,8 +53,9 @@ class OpenRecord(msgspec.Struct, frozen=True, kw_only=True):
 @click.command(epilog=_EPILOG, short_help="List backends, and plugins with faults.")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @click.option("-v", "--open", "opened", is_flag=True, help="Open it and show its capabilities.")
+@click.option("--verify", is_flag=True, help="Open it and examine what the interface promises.")
 @with_screen
-def command(screen: Screen, targets: tuple[str, ...], opened: bool) -> None:
+def command(screen: Screen, targets: tuple[str, ...], opened: bool, verify: bool) -> None:
     """List backends with their options, and plugins with their faults."""
     plugins = registry()
     chosen = expand_targets(targets, plugins.backends) if targets else tuple(plugins.backends)
@@ -65,13 +72,22 @@ def command(screen: Screen, targets: tuple[str, ...], opened: bool) -> None:
         if opened
         else ()
     )
+    verified: dict[str, list[Finding]] = {}
+    if verify:
+        for spec in specs:
+            screen.note(f"Examining {spec}: some seconds.")
+            verified[str(spec)] = list(examine(str(spec)))
     if screen.json:
-        screen.emit({"backends": found, "faults": faults, "opened": details})
-        return
-    _show(screen, found)
-    for detail in details:
-        _show_open(screen, detail)
-    _show_faults(screen, faults)
+        screen.emit({"backends": found, "faults": faults, "opened": details, "verified": verified})
+    else:
+        _show(screen, found)
+        for detail in details:
+            _show_open(screen, detail)
+        for name, findings in verified.items():
+            _show_verified(screen, name, findings)
+        _show_faults(screen, faults)
+    if any(finding.broken for findings in verified.values() for finding in findings):
+        raise click.exceptions.Exit(1)
 
 
 def _record(plugins: Registry, backend: Backend, availability: Availability) -> BackendRecord:
@@ -148,6 +164,15 @@ def _show_open(screen: Screen, detail: OpenRecord) -> None:
     screen.table(grid(("environment", ""), facts))
 
 
+def _show_verified(screen: Screen, target: str, findings: Sequence[Finding]) -> None:
+    rows = [
+        (finding.promise, _became(finding), finding.broken or finding.left_out)
+        for finding in findings
+    ]
+    screen.say()
+    screen.table(grid(("promise", "", "what happened instead"), rows, title=target))
+
+
 def _show_faults(screen: Screen, faults: tuple[PluginFault, ...]) -> None:
     if faults:
         screen.say()
@@ -155,6 +180,12 @@ def _show_faults(screen: Screen, faults: tuple[PluginFault, ...]) -> None:
     for fault in faults:
         origin = f" ({fault.distribution})" if fault.distribution else ""
         screen.say(f"  {fault.plugin}{origin}: {fault.message}. {fault.remedy}")
+
+
+def _became(finding: Finding) -> Text:
+    if finding.broken:
+        return Text("broken", style="bold red")
+    return Text("left out", style="yellow") if finding.left_out else Text("kept", style="green")
 
 
 def _here(ok: bool) -> Text:
