@@ -59,6 +59,12 @@ MECHANISMS: tuple[Mechanism, ...] = (
                 maximum=2 << 20,
                 multiple=2 << 20,
             ),
+            Option(
+                "reserve",
+                "bool",
+                False,
+                "keep the range from other threads by a PROT_NONE mapping before the blocks go in",
+            ),
         ),
         sources=_sources("memfd", "sealed"),
         expected=EXPECTED.get("memfd", {}),

@@ -177,9 +177,10 @@ def test_dense_reads_cost_what_they_are_known_to_cost(
     [
         ("anon", 1, 0),
         ("memset", 1, 0),
-        ("memfd", 1 + PAGES, 0),
-        ("memfd:block=16", 1 + PAGES // 16, 0),
-        ("memfd:block=4096", 2, 0),
+        ("memfd", PAGES, 0),
+        ("memfd:reserve", 1 + PAGES, 0),
+        ("memfd:block=16", PAGES // 16, 0),
+        ("memfd:block=4096", 1, 0),
         ("uffd", 2, 3 * TOUCHED),
         ("uffd-sigbus", 2, TOUCHED),
         ("segv", 1, TOUCHED),

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small sealed memfd mapped MAP_PRIVATE again and again over a reserved range (Catalin Marinas's
- * idea on linux-mm in 2020). One mmap call and one VMA for every block: vm.max_map_count is the wall.
+ * A small sealed memfd mapped MAP_PRIVATE again and again over a range (Catalin Marinas's idea on
+ * linux-mm in 2020). One mmap call and one VMA for every block: vm.max_map_count is the wall.
+ * At an address of the caller's the blocks go into the gap that is there. reserve=yes, and a range
+ * that the kernel chooses, first keep the whole range away from other threads by a PROT_NONE
+ * mapping; that each block then splits it costs more than half as much again.
  */
 #include "sealed.h"
 
@@ -10,8 +13,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
 /* ctx->private_words */
-enum { FD, BLOCK_BYTES, HUGE_BYTES, VMAS_BEFORE, MOST_VMAS };
+enum { FD, BLOCK_BYTES, HUGE_BYTES, VMAS_BEFORE, MOST_VMAS, RESERVE };
 
 #define HUGE_DIR "/sys/kernel/mm/hugepages/hugepages-%llukB/"
 #define MOST_BLOCK_BYTES (1ull << 40)
@@ -61,10 +68,12 @@ static int memfd_setup(struct rb_context *ctx, struct rb_error *error)
 {
 	uint64_t block, huge, unit;
 	int64_t vmas, most;
+	bool first;
 
 	ctx->private_words[FD] = (uint64_t)-1;
 	if (rb_option_number(ctx, "block", 1, &block, error) ||
-	    rb_option_number(ctx, "huge", 0, &huge, error))
+	    rb_option_number(ctx, "huge", 0, &huge, error) ||
+	    rb_option_switch(ctx, "reserve", false, &first, error))
 		return -1;
 	unit = huge ? huge : ctx->page_size;
 	if (!block || block > MOST_BLOCK_BYTES / unit)
@@ -82,6 +91,7 @@ static int memfd_setup(struct rb_context *ctx, struct rb_error *error)
 	ctx->private_words[HUGE_BYTES] = huge;
 	ctx->private_words[VMAS_BEFORE] = vmas > 0 ? (uint64_t)vmas : 0;
 	ctx->private_words[MOST_VMAS] = most > 0 ? (uint64_t)most : 0;
+	ctx->private_words[RESERVE] = first;
 	return open_block(ctx, error);
 }
 
@@ -154,20 +164,28 @@ static void *reserve(struct rb_context *ctx, void *addr, size_t size, struct rb_
 	return got + head;
 }
 
-static int map_blocks(struct rb_context *ctx, unsigned char *at, size_t size, unsigned int flags)
+/* How many bytes are mapped: all, or up to the block that failed, with errno set. */
+static size_t map_blocks(struct rb_context *ctx, unsigned char *at, size_t size, int how)
 {
-	int how = MAP_PRIVATE | MAP_FIXED | (flags & RB_MAP_POPULATE ? MAP_POPULATE : 0);
 	int fd = (int)(int64_t)ctx->private_words[FD];
 	size_t block = ctx->private_words[BLOCK_BYTES];
+	size_t done = 0;
 
-	for (size_t done = 0; done < size; done += block) {
+	while (done < size) {
 		size_t part = size - done < block ? size - done : block;
+		void *got = rb_mmap(ctx, at + done, part, PROT_READ | PROT_WRITE, how, fd, 0);
 
-		if (rb_mmap(ctx, at + done, part, PROT_READ | PROT_WRITE, how, fd, 0) ==
-		    MAP_FAILED)
-			return -1;
+		if (got == MAP_FAILED)
+			return done;
+		/* Kernels before 4.17 take MAP_FIXED_NOREPLACE as a hint. */
+		if (got != at + done) {
+			if (!rb_munmap(ctx, got, part))
+				errno = EEXIST;
+			return done;
+		}
+		done += part;
 	}
-	return 0;
+	return size;
 }
 
 static void *memfd_map(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
@@ -177,7 +195,11 @@ static void *memfd_map(struct rb_context *ctx, void *addr, size_t size, unsigned
 	uint64_t huge = ctx->private_words[HUGE_BYTES];
 	uint64_t count = (size + block - 1) / block;
 	uint64_t most = ctx->private_words[MOST_VMAS];
-	void *got;
+	bool first = !addr || ctx->private_words[RESERVE];
+	int how = MAP_PRIVATE | (first ? MAP_FIXED : MAP_FIXED_NOREPLACE) |
+		  (flags & RB_MAP_POPULATE ? MAP_POPULATE : 0);
+	void *got = addr;
+	size_t done;
 	int why;
 
 	if (huge && size % huge) {
@@ -191,11 +213,17 @@ static void *memfd_map(struct rb_context *ctx, void *addr, size_t size, unsigned
 	}
 	if ((int64_t)ctx->private_words[FD] < 0 && open_block(ctx, error))
 		return NULL;
-	got = reserve(ctx, addr, size, error);
-	if (!got || !map_blocks(ctx, got, size, flags))
+	if (first)
+		got = reserve(ctx, addr, size, error);
+	if (!got)
+		return NULL;
+	done = map_blocks(ctx, got, size, how);
+	if (done == size)
 		return got;
 	why = fail_block(ctx, size, errno, error);
-	if (rb_munmap(ctx, got, size))
+	if (first)
+		done = size;
+	if (done && rb_munmap(ctx, got, done))
 		rb_fail_map(error, size, errno);
 	else if (why > 0)
 		fail_mappings(ctx, size, count, most, error);
