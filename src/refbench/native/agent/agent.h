@@ -175,6 +175,7 @@ struct parser {
 };
 int program_read(const char *path, struct rb_error *error);
 int program_place(const char *path, struct rb_error *error);
+bool step_has_region(const struct step *s);
 int parse_step(struct parser *p, struct step *s);
 int parse_fail(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int parse_number(struct parser *p, const char *word, uint64_t least, uint64_t most, uint64_t *out);

@@ -98,17 +98,27 @@ int run_stop(const struct rb_error *error)
 	return -1;
 }
 
+/* A handler that splits a VMA for every page, as segv's does, may meet that wall in a touch. */
+static bool no_vma_left(void)
+{
+	int64_t most = rb_read_number("/proc/sys/vm/max_map_count");
+
+	return most > 0 && rb_count_vmas() >= most - 2;
+}
+
 static void explain(const struct observation *seen, struct rb_error *error)
 {
 	const char *verb = verb_names[seen->verb];
 
-	if (seen->trapped)
+	if (seen->trapped && no_vma_left())
+		rb_fail_map(error, context.page_size, ENOMEM);
+	else if (seen->trapped)
 		rb_fail(error, RB_WRONG_CONTENT, seen->err, "",
 			"Line %u, %s: %s, and nobody resolved it.", seen->line, verb, seen->detail);
 	else if (seen->errors)
 		rb_fail(error, RB_WRONG_CONTENT, seen->err, "",
-			"Line %u, %s: %llu bytes are wrong; the first, at offset %llu, is %#04x "
-			"instead of %#04x.%s%s", seen->line, verb,
+			"Line %u, %s: %llu bytes are wrong; the first, at offset %llu, is 0x%02x "
+			"instead of 0x%02x.%s%s", seen->line, verb,
 			(unsigned long long)seen->errors, (unsigned long long)seen->offset,
 			seen->got, seen->wanted, *seen->detail ? " " : "", seen->detail);
 	else if (seen->err)

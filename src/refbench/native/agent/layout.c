@@ -16,9 +16,9 @@ static int fail_step(const char *what)
 	return parse_fail(&where, "%s", what);
 }
 
-static bool has_region(const struct step *s)
+bool step_has_region(const struct step *s)
 {
-	return (s->verb >= V_MAP && s->verb <= V_KERNEL_WRITES);
+	return s->verb >= V_MAP && s->verb <= V_KERNEL_WRITES;
 }
 
 static bool has_other(const struct step *s)
@@ -36,7 +36,7 @@ static int number_regions(struct rb_error *error)
 	if (index == MAP_FAILED)
 		return rb_fail(error, RB_UNSUPPORTED, 0, "", "There is no memory for a program.");
 	for (uint32_t i = 0; i < program.count; i++) {
-		if (has_region(&program.steps[i]))
+		if (step_has_region(&program.steps[i]))
 			index[program.steps[i].region] = 1;
 		if (has_other(&program.steps[i]))
 			index[program.steps[i].other] = 1;
@@ -59,6 +59,8 @@ static int grow(uint32_t number, uint64_t size, bool anonymous)
 		return fail_step("the size is not a multiple of the page size");
 	if (!size)
 		return fail_step("the new length is 0");
+	if (anonymous && size > GIB)
+		return fail_step("an anonymous region is larger than 1 GiB");
 	if (r->most && r->anonymous != anonymous)
 		return fail_step("a region is mapped both anonymously and by the mechanism");
 	r->anonymous = anonymous;
@@ -90,7 +92,7 @@ static int check_ranges(void)
 		const struct step *s = blamed = &program.steps[i];
 		uint64_t most;
 
-		if (!has_region(s))
+		if (!step_has_region(s))
 			continue;
 		most = program.regions[s->region].most;
 		if (!most || (has_other(s) && !program.regions[s->other].most))

@@ -183,6 +183,9 @@ static int step_run(const struct task *task, uint32_t at)
 	const struct step *s = &program.steps[at];
 	unsigned char *base = program.regions ? program.regions[s->region].base : NULL;
 
+	/* What map-anonymous has not placed yet is nowhere; address 0 upward is the agent itself. */
+	if (!base && step_has_region(s) && s->verb != V_MAP_ANONYMOUS)
+		return fail_step(s, RB_USAGE, 0, "the region has never been mapped");
 	switch (s->verb) {
 	case V_PHASE:
 		phase_enter(s->choice);
