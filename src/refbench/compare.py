@@ -261,7 +261,7 @@ def _level(
     if runs < needed:
         verdict, note = Verdict.UNDECIDED, f"{runs} runs, at least {needed} are needed"
     else:
-        floor = metric.resolution(cell.environment.page_size)
+        floor = metric.apart(cell.environment.page_size)
         if metric.unit == "seconds" and cell.environment.clock == "real":
             floor = CLOCK_FLOOR
         margin = rule.threshold * np.abs(draws_a) + floor

@@ -98,8 +98,13 @@ class Metric:
         )
 
     def resolution(self, page_size: int) -> float:
-        """The least difference that means something, in the metric's unit."""
+        """By how much one growth may be off, in the metric's unit: less than that is nothing."""
         return float(self.batch * page_size)
+
+    def apart(self, page_size: int) -> float:
+        """The least difference between two growths that means something: both may be off, one
+        up and one down, and do so alike in every sample, so that no median takes it away."""
+        return 2 * self.resolution(page_size)
 
 
 def find(name: str) -> Metric:

@@ -104,6 +104,38 @@ def test_what_a_batched_counter_cannot_tell_is_shown_as_less_than_its_resolution
     assert (lost.text, lost.value) == ("<256 KiB", -4096)
 
 
+def test_rows_whose_growths_may_both_be_off_share_a_rank(make: Make) -> None:
+    page = 4096
+    near = {"anon": 0, "memfd": 100, "memset": 300}
+    measurements = []
+    for one in make():
+        if one.cell.mechanism not in near:
+            continue
+        runs = tuple(
+            replace(
+                run,
+                samples=tuple(
+                    replace(
+                        s,
+                        memory={
+                            label: replace(
+                                m,
+                                cgroup_current=page
+                                * (0 if label == "start" else 1000 + near[one.cell.mechanism]),
+                            )
+                            for label, m in s.memory.items()
+                        },
+                    )
+                    for s in run.samples
+                ),
+            )
+            for run in one.runs
+        )
+        measurements.append(replace(one, runs=runs))
+    ranks = {name: row.rank("lost") for name, row in rows(tuple(measurements)).items()}
+    assert ranks == {"anon": "1=", "memfd": "1=", "memset": "3"}
+
+
 def test_setup_stands_behind_the_phases_that_make_up_the_time(make: Make) -> None:
     one = make()[0]
     runs = tuple(

@@ -139,7 +139,7 @@ def _block(members: list[Measurement]) -> Block:
     phases = metrics.phases(s for m in members for run in m.good for s in run.kept)
     rows = [_row(measurement, phases) for measurement in members]
     page_size = members[0].environment.page_size
-    rows = _ranked(rows, "lost", metrics.find("lost").resolution(page_size))
+    rows = _ranked(rows, "lost", metrics.find("lost").apart(page_size))
     rows = _ranked(rows, "time", 0.0)
     rows.sort(key=lambda row: (not row.lost_rank, row.lost_rank, row.time_rank, _name(row)))
     cell = members[0].cell
@@ -191,18 +191,18 @@ def figure_of(measurement: Measurement, metric: Metric) -> Figure | None:
         text, varies = units.show(metric, values.median, clock), False
         low, high = interval.low, interval.high
     resolution = metric.resolution(measurement.environment.page_size)
-    if reading.source == "cgroup" and max(abs(low), abs(high)) < resolution:
+    if reading.source == "cgroup" and abs(values.median) < resolution:
         text = f"<{units.tick(units.show(metric, resolution, clock))}"
     if metric.name.partition(".")[0] == "lost" and reading.source == "process":
         text += PROCESS_MARK
     return Figure(metric.name, metric.unit, values.median, low, high, reading.source, text, varies)
 
 
-def _ranked(rows: list[Row], name: str, resolution: float) -> list[Row]:
+def _ranked(rows: list[Row], name: str, apart: float) -> list[Row]:
     """The rows with their rank in one metric.
 
     Rows that cannot be told apart share a rank: their intervals overlap that of the best of
-    them, or they are within the counter's resolution of it.
+    them, or they are no further from it than two growths must be ``apart``.
     """
     with_value = sorted(
         (row for row in rows if name in row.figures), key=lambda row: row.figures[name].value
@@ -212,9 +212,7 @@ def _ranked(rows: list[Row], name: str, resolution: float) -> list[Row]:
     rank = 0
     for place, row in enumerate(with_value, 1):
         figure = row.figures[name]
-        near = best is not None and (
-            figure.value - best.value <= resolution or figure.low <= best.high
-        )
+        near = best is not None and (figure.value - best.value <= apart or figure.low <= best.high)
         if not near:
             best, rank = figure, place
         ranks[row.cell.key] = rank
@@ -270,10 +268,10 @@ def _sources(rows: list[Row], environment: Environment) -> list[str]:
     sources = {row.figures["lost"].source for row in rows if "lost" in row.figures}
     notes = []
     if "cgroup" in sources:
-        error = units.size(metrics.find("lost").resolution(environment.page_size))
+        apart = units.tick(units.size(metrics.find("lost").apart(environment.page_size)))
         notes.append(
             "lost: growth of the run's memory cgroup, kernel memory included; its counters are "
-            f"batched, differences below {error} mean nothing."
+            f"batched, differences below {apart} between two rows mean nothing."
         )
     if "process" in sources:
         notes.append(
