@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -162,7 +162,7 @@ def test_a_right_channel_passes() -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Local) else "",
 )
-def test_a_broken_promise_is_found(channel: Local, promises: Iterable[str]) -> None:
+def test_a_broken_promise_is_found(channel: Local, promises: set[str]) -> None:
     try:
         assert promises <= broken(channel)
     finally:

@@ -6,9 +6,11 @@ two talk over a SOCK_SEQPACKET pair; native/launcher.c describes the messages.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -93,11 +95,7 @@ class HostChannel:
             self.refused = launcher.wait_ready()
         except OSError as error:
             self._launcher = None
-            launcher.destroy()
-            raise BackendError(
-                f"The launcher {self._arguments[0]} did not start: {error}.",
-                remedy="Check that programs may be executed in the cache directory (noexec?).",
-            ) from error
+            raise launcher.not_ready(error) from error
         return launcher
 
 
@@ -127,6 +125,7 @@ class _Launcher:
 
     def __init__(self, arguments: list[str], settings: list[str], mark: str) -> None:
         self.mark = mark
+        self.program = arguments[0]
         self.socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self.process = subprocess.Popen(
@@ -160,6 +159,27 @@ class _Launcher:
                 self.socket.settimeout(None)
                 return refused
             refused[words[1]] = os.strerror(int(words[2]))
+
+    def not_ready(self, error: OSError) -> BackendError:
+        """Give it up; what to tell of it."""
+        ended = isinstance(error, ConnectionError)
+        if ended:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(_DEATH_SECONDS)
+        code = self.process.returncode
+        self.destroy()
+        if not ended:
+            what = f"it said nothing for {_READY_SECONDS:.0f} s"
+            remedy = (
+                "The machine is very busy, or stops the process: look at it with ps, try again."
+            )
+        elif code is not None and code < 0:
+            what = f"{signal.Signals(-code).name} ended it before it was ready"
+            remedy = "Try again; if it happens again, the kernel log says whether memory ran out."
+        else:
+            what = f"it ended with status {code} before it was ready"
+            remedy = "Remove the file, so that it is built again; if that is no help, report it."
+        return BackendError(f"The launcher {self.program} did not start: {what}.", remedy=remedy)
 
     def run(self, argv: Sequence[str], deadline: float) -> Answer:
         end = time.monotonic() + deadline

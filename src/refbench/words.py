@@ -7,6 +7,7 @@ for programs and :mod:`refbench.samples` for what a run gives back.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -42,7 +43,11 @@ AVAILABLE = Availability(True)
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The initial content of a page: ``byte:0xAA``, ``file:PATH``, ``tag:5`` or a sum of them."""
+    """The initial content of a page: ``byte:0xAA``, ``file:PATH``, ``tag:5`` or a sum of them.
+
+    ``text`` names it in journals: a file by its name and its content (``file:page.bin@1b2c3d4e``),
+    wherever it is.
+    """
 
     text: str = "byte:0xAA"
     byte: int | None = 0xAA
@@ -58,20 +63,31 @@ class Pattern:
         byte: int | None = None
         tag: int | None = None
         file: Path | None = None
-        for part in text.split("+"):
+        name: list[str] = []
+        for part in _PARTS.split(text):
             kind, _, value = part.partition(":")
             if kind == "byte" and byte is None and file is None:
                 byte = _number(text, value, 0xFF)
             elif kind == "tag" and tag is None:
                 tag = _number(text, value, 0xF)
             elif kind == "file" and byte is None and file is None and value:
-                file = _pattern_file(value)
+                file, digest = _pattern_file(value)
+                name.append(f"file:{file.name}@{digest}")
+                continue
             else:
                 raise UsageError(
                     f"{text!r} is no pattern.",
                     remedy="Write byte:0xAA, file:PATH, tag:5, or byte:0xAA+tag:5.",
                 )
-        return cls(text, byte, file, tag)
+            name.append(part)
+        return cls("+".join(name), byte, file, tag)
+
+    def spelled(self) -> str:
+        """What :meth:`parse` reads it from again, in whatever directory."""
+        if self.file is None:
+            return self.text
+        tag = "" if self.tag is None else f"+tag:{self.tag}"
+        return f"file:{self.file.absolute()}{tag}"
 
 
 def _number(pattern: str, text: str, most: int) -> int:
@@ -87,21 +103,28 @@ def _number(pattern: str, text: str, most: int) -> int:
     return number
 
 
-def _pattern_file(text: str) -> Path:
+_PARTS = re.compile(r"\+(?=(?:byte|file|tag):)")
+"""Between the parts of a pattern; a path may have a plus of its own."""
+
+
+def _pattern_file(text: str) -> tuple[Path, str]:
+    """The file and the beginning of its SHA-256."""
     path = Path(text).expanduser()
     try:
         size = path.stat().st_size
+        if not path.is_file() or not size:
+            raise UsageError(
+                f"The pattern file {text} is not a file with content.",
+                remedy="Give a file of at most one page; its content is repeated to fill the page.",
+            )
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
     except OSError as error:
         raise UsageError(
             f"The pattern file {text} cannot be read: {error.strerror}.",
             remedy="Give the path of a file that holds the page's content.",
         ) from None
-    if not path.is_file() or not size:
-        raise UsageError(
-            f"The pattern file {text} is not a file with content.",
-            remedy="Give a file of at most one page; its content is repeated to fill the page.",
-        )
-    return path
+    return path, digest
 
 
 class Verdict(str, Enum):

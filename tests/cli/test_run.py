@@ -178,6 +178,28 @@ def test_resume_measures_only_what_is_missing(as_json: Callable[..., Any], copie
     assert len(keys) == len(content.runs) == 8
 
 
+def test_resume_finds_a_pattern_file_from_another_directory(
+    refbench: Refbench, tmp_path: Path
+) -> None:
+    here, elsewhere = tmp_path / "a+b", tmp_path / "elsewhere"
+    here.mkdir()
+    elsewhere.mkdir()
+    (here / "page").write_bytes(b"page")
+    done = refbench(
+        *("run", "--pattern", "file:page", "-w", "sparse-touch:size=64KiB", "-m", "anon,memset"),
+        *("--runs", "2", "--quiet", "-o", tmp_path / "run"),
+        cwd=here,
+    )
+    assert done.returncode == 0, done.stderr
+    path = tmp_path / "run" / "journal.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    done = refbench("run", "--resume", tmp_path / "run", "--quiet", cwd=elsewhere)
+    assert done.returncode == 0, done.stderr
+    content = journal.read(path)
+    assert len({(line.cell.key, line.round) for line in content.runs}) == 4
+    assert {line.cell.pattern.partition("@")[0] for line in content.runs} == {"file:page"}
+
+
 def test_resume_without_a_path_takes_the_newest_unfinished(
     as_json: Callable[..., Any], measured: Path, tmp_path: Path
 ) -> None:

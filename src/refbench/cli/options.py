@@ -134,7 +134,7 @@ def make_request(options: Mapping[str, Any]) -> Request:
         workloads=options["workloads"],
         parameters=parse_parameters(options["parameters"]),
         program=_program_text(program) if program is not None else "",
-        pattern=options["pattern"],
+        pattern=Pattern.parse(options["pattern"]).spelled(),
         thp=options["thp"],
         runs=options["runs"],
         iterations=options["iterations"],

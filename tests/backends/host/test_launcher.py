@@ -317,8 +317,12 @@ def test_a_launcher_that_does_not_start_is_a_backend_error(tmp_path: Path) -> No
         HostChannel(program)
     program.write_text("#!/bin/sh\nexit 3\n")
     program.chmod(0o755)
-    with pytest.raises(BackendError, match="did not start"):
+    with pytest.raises(BackendError, match="did not start: it ended with status 3"):
         HostChannel(program)
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    with pytest.raises(BackendError, match="did not start: SIGKILL ended it") as killed:
+        HostChannel(program)
+    assert "Try again" in killed.value.remedy
 
 
 def test_settings_that_are_refused_are_named(launcher: Binary, tmp_path: Path) -> None:
