@@ -72,6 +72,18 @@ def test_pyperf_names_the_clock_where_it_is_not_real(make: Make) -> None:
     assert len(both) == len(set(both)) == 2 * len(names)
 
 
+def test_pyperf_gets_both_of_a_cell_in_two_environments(make: Make, tmp_path: Path) -> None:
+    ours = make()
+    other = replace(ours[0].environment, facts={"governor": "powersave"})
+    path = tmp_path / "report.json"
+    pyperf_export.write(path, (*ours, *make(where=other)))
+    names = json.loads(path.read_text())["benchmarks"]
+    assert len(names) == 2 * len(pyperf_export.suite(ours).get_benchmark_names())
+    suite = pyperf_export.suite((*ours, *make(where=other)))
+    second = suite.get_benchmark("sparse-write anon byte:0xAA time (environment 2)")
+    assert second.get_metadata()["refbench_governor"] == "powersave"
+
+
 @pytest.mark.parametrize("command", ["stats", "hist", "compare_to"])
 def test_pyperf_itself_accepts_the_file(make: Make, tmp_path: Path, command: str) -> None:
     path = tmp_path / "report.json"

@@ -99,7 +99,8 @@ class Watcher:
             if (found := capabilities.mechanisms.get(cell.mechanism.name)) is not None
         )
         left_out = f", {unsupported} of them not supported here" if unsupported else ""
-        budget = f", at most {duration(self._budget)}" if self._budget else ""
+        ends = self._budget is not None and self._budget < plan.seconds
+        budget = f"; the budget ends it after {duration(self._budget or 0)}" if ends else ""
         self.note(
             f"{target}: {count(len(plan.cells), 'cell')}{left_out}, {count(plan.runs, 'run')} each "
             f"of 1 + {plan.iterations} samples, seed {plan.seed}: "

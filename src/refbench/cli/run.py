@@ -34,7 +34,7 @@ from refbench.version import VERSION
 
 _EPILOG = """\b
 Examples:
-  refbench run                                   everything: about two minutes
+  refbench run                                   everything: it says how long before it starts
   refbench run -m anon,memfd:block=16 -w sparse-*
   refbench run -w dense-touch -p size=256MiB,access=read --runs 30
   refbench run --program mine.txt --pattern file:page.bin

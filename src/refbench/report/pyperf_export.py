@@ -5,6 +5,7 @@ pyperf's own ``compare_to`` pools all values and uses a t-test; ``refbench compa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -38,17 +39,23 @@ def write(path: Path, measurements: Sequence[Measurement]) -> None:
 def suite(measurements: Sequence[Measurement]) -> pyperf.BenchmarkSuite:
     """The benchmarks of all measurements that have a result.
 
-    Times of a clock that is not real carry its name in theirs. pyperf takes positive values
+    Times of a clock that is not real carry its name in theirs, and what was measured again in
+    another environment carries a number: pyperf wants every name once. It takes positive values
     only: a metric that is zero or less in some sample is left out.
 
     :raises UsageError: when there is nothing to export.
     """
-    benchmarks = [
-        benchmark
-        for measurement in measurements
-        for name in METRICS
-        if (benchmark := _benchmark(measurement, metrics.find(name), _several(measurements)))
-    ]
+    with_target = len({measurement.environment.target for measurement in measurements}) > 1
+    met: Counter[str] = Counter()
+    benchmarks = []
+    for measurement in measurements:
+        for metric in map(metrics.find, METRICS):
+            name = _name(measurement, metric, with_target)
+            number = met[name] + 1
+            numbered = name if number == 1 else f"{name} (environment {number})"
+            if benchmark := _benchmark(measurement, metric, numbered):
+                met[name] = number
+                benchmarks.append(benchmark)
     if not benchmarks:
         raise UsageError(
             "There is no result to export for pyperf: every cell failed.",
@@ -57,21 +64,20 @@ def suite(measurements: Sequence[Measurement]) -> pyperf.BenchmarkSuite:
     return pyperf.BenchmarkSuite(benchmarks)
 
 
-def _several(measurements: Sequence[Measurement]) -> bool:
-    return len({measurement.environment.target for measurement in measurements}) > 1
-
-
-def _benchmark(
-    measurement: Measurement, metric: Metric, with_target: bool
-) -> pyperf.Benchmark | None:
+def _name(measurement: Measurement, metric: Metric, with_target: bool) -> str:
     cell, environment = measurement.cell, measurement.environment
     words = [cell.label, cell.mechanism, cell.pattern, "thp" if cell.thp else "", metric.name]
     if metric.kind == "time" and environment.clock != "real":
         words[-1] = f"{environment.clock} time"
     if with_target:
         words.insert(0, environment.target)
+    return " ".join(filter(None, words))
+
+
+def _benchmark(measurement: Measurement, metric: Metric, name: str) -> pyperf.Benchmark | None:
+    cell, environment = measurement.cell, measurement.environment
     metadata = {
-        "name": " ".join(filter(None, words)),
+        "name": name,
         "unit": _UNITS[metric.unit],
         "refbench_workload": cell.workload,
         "refbench_mechanism": cell.mechanism,
