@@ -317,7 +317,8 @@ def _all() -> tuple[Metric, ...]:
             "major",
             "major faults",
             "major_faults",
-            "Page faults that waited: for a disk, or for a userfaultfd handler thread.",
+            "Page faults that waited: for a disk; on some kernels, not on 6.18, for a "
+            "userfaultfd handler thread too.",
             "As faults.",
         ),
         _counter(
@@ -325,7 +326,8 @@ def _all() -> tuple[Metric, ...]:
             "traps",
             "traps",
             "Faults plus the SIGBUS and SIGSEGV rounds, which the kernel does not count as "
-            "faults. A userfault that a thread handled is a major fault already.",
+            "faults. A userfault that a thread handled is a fault already. perf stat -e "
+            "page-faults counts the same.",
             "System calls: they enter the kernel too.",
         ),
         _counter(
