@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pytest
 
+from refbench.closing import Closing
 from refbench.errors import BackendError, UsageError
 from refbench.grammar import Option, Spec, Values
 from refbench.journal import Header, Journal, read
@@ -32,7 +31,7 @@ Script = Callable[[Cell], Run]
 
 
 @dataclass
-class Scripted:
+class Scripted(Closing):
     """A backend whose answers are given; it is its own session."""
 
     script: Script
@@ -62,17 +61,6 @@ class Scripted:
 
     def close(self) -> None:
         self.opened -= 1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def good(_: Cell) -> Run:

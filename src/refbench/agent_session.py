@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from refbench.agent import Binary, build_agent
 from refbench.backend import Answer, Channel
 from refbench.cache import file_digest
+from refbench.closing import Closing
 from refbench.errors import BackendError, CellError, NoAnswer, Transient
 from refbench.housekeeping import SessionState
 from refbench.program import Program
@@ -36,7 +35,7 @@ _NO_CGROUP = Availability(
 )
 
 
-class AgentSession:
+class AgentSession(Closing):
     """Measures cells with the agent behind ``channel``.
 
     ``agent`` is the binary for the machine there; without it, it is built for ``arch`` (this
@@ -146,17 +145,6 @@ class AgentSession:
             self._channel.close()
         finally:
             self._state.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _attempt(self, cell: Cell, iterations: int, end: float, retried: list[str]) -> Run | None:
         """One try. ``None``: it failed in a way that may pass, which ``retried`` now names."""

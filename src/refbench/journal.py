@@ -12,12 +12,11 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import filelock
 import msgspec
 
+from refbench.closing import Closing
 from refbench.errors import StorageError, UsageError
 from refbench.plan import Request
 from refbench.samples import CellId, Environment, Measurement, Run
@@ -146,7 +145,7 @@ def _lines(raw: list[bytes], source: str) -> Iterator[Line]:
             ) from None
 
 
-class Journal:
+class Journal(Closing):
     """A journal open for appending, locked against other writers. A context manager."""
 
     def __init__(self, path: Path, file: int, lock: filelock.BaseFileLock, content: Content):
@@ -240,17 +239,6 @@ class Journal:
             # What was written of this line is taken back, so that the next one starts afresh.
             os.ftruncate(self._file, end)
             raise _unwritable(self.path, error, self._runs) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _unfinished(path: Path) -> Content:

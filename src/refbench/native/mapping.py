@@ -8,9 +8,9 @@ import weakref
 from collections.abc import Callable
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from refbench.closing import Closing
 from refbench.errors import (
     BackendError,
     LimitHit,
@@ -40,7 +40,7 @@ class Counters:
     uffd_messages: int
 
 
-class Mapping(Memory):  # type: ignore[misc]  # a compiled class without types
+class Mapping(Closing, Memory):  # type: ignore[misc]  # a compiled class without types
     """``size`` bytes that read as ``pattern`` until they are written, from ``mechanism``.
 
     A context manager and a writable buffer: ``memoryview(mapping)``,
@@ -136,17 +136,6 @@ class Mapping(Memory):  # type: ignore[misc]  # a compiled class without types
         lib.rb_teardown(self._mechanism, self._context)
         if failed:
             raise OSError(ffi.errno, f"munmap: {os.strerror(ffi.errno)}")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_address", 0):
