@@ -9,7 +9,7 @@ import msgspec
 from rich.text import Text
 
 from refbench.backend import Backend
-from refbench.cli.listing import OptionRecord, lines, records
+from refbench.cli.listing import OptionRecord, lines, records, yes_or_no
 from refbench.cli.options import expand_targets
 from refbench.cli.screen import Screen, grid, with_screen
 from refbench.errors import RefbenchError
@@ -57,6 +57,8 @@ class OpenRecord(msgspec.Struct, frozen=True, kw_only=True):
 @with_screen
 def command(screen: Screen, targets: tuple[str, ...], opened: bool, verify: bool) -> None:
     """List backends with their options, and plugins with their faults."""
+    from refbench.cli.program import faults
+
     plugins = registry()
     chosen = expand_targets(targets, plugins.backends) if targets else tuple(plugins.backends)
     specs = [Spec.parse(text, what="target") for text in chosen]
@@ -65,7 +67,7 @@ def command(screen: Screen, targets: tuple[str, ...], opened: bool, verify: bool
         _record(plugins, plugins.backend(Spec(name)), plugins.backend(Spec(name)).probe())
         for name in backends
     )
-    faults = _faults(plugins)
+    broken = faults(plugins)
     available = {record.name for record in found if record.available}
     details = (
         tuple(_open(plugins, str(spec)) for spec in specs if targets or spec.name in available)
@@ -78,14 +80,14 @@ def command(screen: Screen, targets: tuple[str, ...], opened: bool, verify: bool
             screen.note(f"Examining {spec}: some seconds.")
             verified[str(spec)] = list(examine(str(spec)))
     if screen.json:
-        screen.emit({"backends": found, "faults": faults, "opened": details, "verified": verified})
+        screen.emit({"backends": found, "faults": broken, "opened": details, "verified": verified})
     else:
         _show(screen, found)
         for detail in details:
             _show_open(screen, detail)
         for name, findings in verified.items():
             _show_verified(screen, name, findings)
-        _show_faults(screen, faults)
+        _show_faults(screen, broken)
     if any(finding.broken for findings in verified.values() for finding in findings):
         raise click.exceptions.Exit(1)
 
@@ -100,12 +102,6 @@ def _record(plugins: Registry, backend: Backend, availability: Availability) -> 
         remedy=availability.remedy,
         options=records(backend.options),
     )
-
-
-def _faults(plugins: Registry) -> tuple[PluginFault, ...]:
-    from refbench.cli.program import command_faults
-
-    return (*plugins.faults, *command_faults())
 
 
 def _open(plugins: Registry, text: str) -> OpenRecord:
@@ -126,7 +122,7 @@ def _show(screen: Screen, found: tuple[BackendRecord, ...]) -> None:
             [
                 (
                     record.name,
-                    _here(record.available),
+                    yes_or_no(record.available),
                     lines(plugins.backends[record.name].options),
                     record.plugin,
                     record.summary,
@@ -156,7 +152,7 @@ def _show_open(screen: Screen, detail: OpenRecord) -> None:
         ("metrics", capabilities.metrics),
     ):
         rows = [
-            (name, _here(item.ok), f"{item.reason} {item.remedy}".strip())
+            (name, yes_or_no(item.ok), f"{item.reason} {item.remedy}".strip())
             for name, item in things.items()
         ]
         screen.table(grid((title, "here", "why not, and the remedy"), rows))
@@ -186,7 +182,3 @@ def _became(finding: Finding) -> Text:
     if finding.broken:
         return Text("broken", style="bold red")
     return Text("left out", style="yellow") if finding.left_out else Text("kept", style="green")
-
-
-def _here(ok: bool) -> Text:
-    return Text("yes", style="green") if ok else Text("no", style="yellow")

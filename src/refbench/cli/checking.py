@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from refbench.cli.options import expand_targets, mechanism_option, target_option
+from refbench.cli.progress import still_bar
 from refbench.cli.screen import Screen, grid, with_screen
 from refbench.errors import UsageError
 from refbench.grammar import Spec, suggest
@@ -133,15 +133,7 @@ def _progress(screen: Screen, target: str) -> Iterator[check.Progress | None]:
     if not screen.live:
         yield None
         return
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        console=screen.err,
-        auto_refresh=False,
-        transient=True,
-        expand=True,
-    )
+    bar = still_bar(screen)
     with bar:
         task = bar.add_task(target, total=None)
 

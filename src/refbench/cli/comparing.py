@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from refbench.cli import sources
+from refbench.cli.places import read_journal
 from refbench.cli.screen import Screen, with_screen
 from refbench.errors import UsageError
 from refbench.grammar import suggest
@@ -77,7 +77,7 @@ def command(
         confidence=standard.confidence if confidence is None else confidence / 100,
         threshold=standard.threshold if threshold is None else threshold / 100,
     )
-    before, after = (sources.read(path).measurements() for path in (a, b))
+    before, after = (read_journal(path).measurements() for path in (a, b))
     result = compare.compare(before, after, rule)
     if not result.cells:
         raise UsageError(

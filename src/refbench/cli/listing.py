@@ -1,10 +1,11 @@
-"""How options of targets, mechanisms and workloads are shown."""
+"""How options of targets, mechanisms and workloads are shown, and whether something works."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from rich.text import Text
 
 from refbench.grammar import Option, Value, format_size
 
@@ -42,6 +43,11 @@ def records(options: Iterable[Option]) -> tuple[OptionRecord, ...]:
 def lines(options: Sequence[Option]) -> str:
     """Options as text, one a line: ``block=1  pages of a block``."""
     return "\n".join(f"{_default(option)}  {_help(option)}" for option in options)
+
+
+def yes_or_no(ok: bool) -> Text:
+    """Whether something works here."""
+    return Text("yes", style="green") if ok else Text("no", style="yellow")
 
 
 def _default(option: Option) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from refbench.cli.listing import OptionRecord, lines, records
+from refbench.cli.listing import OptionRecord, lines, records, yes_or_no
 from refbench.cli.options import target_option
 from refbench.cli.screen import Screen, grid, with_screen
 from refbench.errors import UsageError
@@ -58,7 +58,7 @@ def command(screen: Screen, names: tuple[str, ...], targets: tuple[str, ...]) ->
     rows: list[tuple[Any, ...]] = [
         (
             record.name,
-            *(_here(record.targets[text]) for text in targets),
+            *(yes_or_no(record.targets[text].ok) for text in targets),
             lines(known[record.name].options),
             record.summary,
         )
@@ -91,7 +91,3 @@ def _record(
         options=records(mechanism.options),
         targets={text: items.get(name, unknown) for text, items in there.items()},
     )
-
-
-def _here(item: Availability) -> str:
-    return "yes" if item.ok else "no"

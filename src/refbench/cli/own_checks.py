@@ -90,12 +90,12 @@ def _direct(root: Path) -> Finding:
 
 
 def _plugins(plugins: Registry) -> Iterator[Finding]:
-    from refbench.cli.program import command_faults
+    from refbench.cli.program import faults
 
-    faults = (*plugins.faults, *command_faults())
-    if not faults:
+    found = faults(plugins)
+    if not found:
         yield ok("plugins", "no faults")
-    for fault in faults:
+    for fault in found:
         name = f"plugin {fault.plugin}"
         yield warning(name, f"{fault.message} ({fault.distribution})", fault.remedy)
 

@@ -1,4 +1,7 @@
-"""Where the files of a run are: the directory of a new one, the journal of an old one."""
+"""Where the files of a run are: the directory of a new one, the journal of an old one.
+
+What is missing from a journal that is read for people is said, then it is used.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from refbench import journal
+from refbench.cli.screen import complain
 from refbench.errors import StorageError, UsageError
+from refbench.journal import Content
 
 ROOT = Path("reports")
 """Where runs go when nothing else is said, under the current directory."""
@@ -101,6 +106,33 @@ def find_journal(path: Path) -> Path:
             remedy=f"Give a {JOURNAL}, or the directory of a run, as `refbench run` names it.",
         )
     return found
+
+
+def read_journal(path: Path) -> Content:
+    """The content of a journal or of the run directory that holds one.
+
+    :raises UsageError: when there is no journal.
+    :raises StorageError: when it is damaged, or holds no run at all.
+    """
+    file = find_journal(path)
+    content = journal.read(file)
+    if not content.runs:
+        raise StorageError(
+            f"The journal {file} holds no finished run.",
+            remedy=f"Go on with it: refbench run --resume {file}",
+        )
+    if content.cut:
+        complain(
+            f"The journal {file} is cut in the middle of its last line ({content.cut} bytes), "
+            "as when refbench was killed while it wrote; that run is left out.",
+            f"To measure what is missing: refbench run --resume {file}",
+        )
+    elif not content.complete:
+        complain(
+            f"The journal {file} is not complete; the {len(content.runs)} runs in it are used.",
+            f"To measure what is missing: refbench run --resume {file}",
+        )
+    return content
 
 
 def unfinished(root: Path) -> Path:

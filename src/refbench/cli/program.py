@@ -18,7 +18,7 @@ import platformdirs
 from refbench.cli.screen import Interrupted, complain
 from refbench.errors import RefbenchError, StorageError
 from refbench.housekeeping import sweep
-from refbench.plugins import PluginFault, registry
+from refbench.plugins import PluginFault, Registry, registry
 from refbench.version import VERSION
 
 DEFECT = 70
@@ -79,19 +79,19 @@ class Program(click.Group):
         super().invoke(ctx)
 
 
-def command_faults() -> tuple[PluginFault, ...]:
-    """The faults of plugins whose commands have the names of ours."""
-    origins = registry().origins
-    return tuple(
+def faults(plugins: Registry) -> tuple[PluginFault, ...]:
+    """The faults of all plugins, those among them whose commands have the names of ours."""
+    taken = (
         PluginFault(
-            origins[f"command {name}"],
+            plugins.origins[f"command {name}"],
             "",
             f"its command {name!r} has the name of one of refbench's own and is left out",
             "Give the command another name.",
         )
-        for name in registry().commands
+        for name in plugins.commands
         if name in COMMANDS
     )
+    return (*plugins.faults, *taken)
 
 
 @click.group(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
 from refbench.cli.screen import Screen, count, duration
 from refbench.estimate import run_seconds
@@ -147,21 +147,26 @@ class Watcher:
         self._bar.refresh()
 
 
+def still_bar(screen: Screen, *more: ProgressColumn) -> Progress:
+    """A bar that moves only when it is told to, and is gone afterwards."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        *more,
+        console=screen.err,
+        auto_refresh=False,
+        transient=True,
+        expand=True,
+    )
+
+
 @contextmanager
 def watching(screen: Screen, budget: float | None) -> Iterator[Watcher]:
     """A watcher for one measurement; its bar is gone afterwards."""
     if not screen.live:
         yield Watcher(screen, budget, None)
         return
-    bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rest]}", markup=False),
-        console=screen.err,
-        auto_refresh=False,
-        transient=True,
-        expand=True,
-    )
+    bar = still_bar(screen, TextColumn("{task.fields[rest]}", markup=False))
     with bar:
         yield Watcher(screen, budget, bar)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from refbench.cli import products, sources
-from refbench.cli.places import Place, find_journal
+from refbench.cli import products
+from refbench.cli.places import Place, find_journal, read_journal
 from refbench.cli.screen import Screen, with_screen
 
 _EPILOG = """\b
@@ -35,7 +35,7 @@ def command(
     screen: Screen, journal: Path, write: bool, output: Path | None, markdown: bool
 ) -> None:
     """Report on JOURNAL, a journal or the directory of a run; nothing is measured."""
-    measurements = sources.read(journal).measurements()
+    measurements = read_journal(journal).measurements()
     files: dict[str, Path] = {}
     if write or output is not None:
         place = Place(output or find_journal(journal).parent)
