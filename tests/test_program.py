@@ -35,7 +35,6 @@ from refbench.program import (
     Threads,
     Touch,
     Unmap,
-    load,
     parse,
 )
 
@@ -166,8 +165,3 @@ def test_nonsense_is_refused_by_line(line: str, says: str) -> None:
         parse(text, source="mine.prog")
     assert says in str(caught.value)
     assert "mine.prog, line" in str(caught.value)
-
-
-def test_missing_file(tmp_path: Any) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        load(tmp_path / "none")

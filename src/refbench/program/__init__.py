@@ -1,5 +1,6 @@
 """Programs: what a workload, a semantics property, a heap trace or a random test compiles to."""
 
+from refbench.program.reader import parse
 from refbench.program.steps import (
     ADVICE,
     Access,
@@ -28,7 +29,7 @@ from refbench.program.steps import (
     Touch,
     Unmap,
 )
-from refbench.program.text import dump, load, parse
+from refbench.program.writer import dump
 
 __all__ = [
     "ADVICE",
@@ -58,6 +59,5 @@ __all__ = [
     "Touch",
     "Unmap",
     "dump",
-    "load",
     "parse",
 ]

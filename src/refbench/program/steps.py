@@ -263,6 +263,6 @@ class Program:
 
     def text(self) -> str:
         """The program file."""
-        from refbench.program.text import dump
+        from refbench.program.writer import dump
 
         return dump(self)

@@ -1,4 +1,4 @@
-"""The program file: one step a line, blocks closed by ``end``. See docs/program-format.md.
+"""A program from its text. See docs/program-format.md.
 
 The agent parses the same format in C; both refuse what they do not know, so that a file of a
 later version never runs as something else.
@@ -7,109 +7,16 @@ later version never runs as something else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import get_args
 
 from refbench.errors import UsageError
 from refbench.program import steps as s
+from refbench.program.writer import HEADER
 
-VERSION = 1
-HEADER = f"refbench-program {VERSION}"
 MAX_DEPTH = 16
 MAX_REGIONS = 1 << 20
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
-
-
-def dump(program: s.Program) -> str:
-    """The text of a program; :func:`parse` of it gives the program back."""
-    lines = [HEADER, f"name {program.name}"]
-    if program.observe_all:
-        lines.append("observe all")
-    lines += _dump_block(program.steps, "")
-    return "\n".join(lines) + "\n"
-
-
-def _dump_block(steps: tuple[s.Step, ...], indent: str) -> Iterator[str]:
-    for step in steps:
-        yield from (indent + line for line in _dump_step(step))
-
-
-def _dump_step(step: s.Step) -> Iterator[str]:
-    match step:
-        case s.Phase(name):
-            yield f"phase {name or '-'}"
-        case s.Measure(label):
-            yield f"measure {label}"
-        case s.Map(region, size, populate):
-            yield f"map {region} {size}" + (" populate" if populate else "")
-        case s.MapAnonymous(region, size, after):
-            yield f"map-anonymous {region} {size} {after}"
-        case s.Unmap(region, offset, length):
-            yield f"unmap {region} {offset} {length}"
-        case s.Touch():
-            yield _dump_touch(step)
-        case s.Expect(region, offset, length, content, stride, once):
-            extra = f" stride={stride}" if stride != 1 else ""
-            yield f"expect {region} {offset} {length} {content}{extra}{' once' if once else ''}"
-        case s.Advise(region, offset, length, advice):
-            yield f"advise {region} {offset} {length} {advice}"
-        case s.Protect(region, offset, length, protection):
-            yield f"protect {region} {offset} {length} {protection}"
-        case s.Lock(region, offset, length, on):
-            yield f"{'lock' if on else 'unlock'} {region} {offset} {length}"
-        case s.Remap(region, offset, length, target, new_length):
-            yield f"remap {region} {offset} {length} {target} {new_length}"
-        case s.KernelReads(region, offset, length, via, content):
-            yield f"kernel-reads {region} {offset} {length} {via} {content}"
-        case s.KernelWrites(region, offset, length, via, value):
-            yield f"kernel-writes {region} {offset} {length} {via} {value}"
-        case s.Reference(action):
-            yield f"reference {action}"
-        case s.Settle():
-            yield "settle"
-        case s.KernelLog(action):
-            yield f"kernel-log {action}"
-        case s.Repeat(count, body):
-            yield f"repeat {count}"
-            yield from _dump_block(body, "  ")
-            yield "end"
-        case s.Fork(child, parent, parent_first):
-            yield "fork" + (" parent-first" if parent_first else "")
-            yield from _dump_block(child, "  ")
-            yield "parent"
-            yield from _dump_block(parent, "  ")
-            yield "end"
-        case s.Parallel(groups):
-            yield "parallel"
-            for group in groups:
-                yield f"  threads {group.count}" + (" loop" if group.loop else "")
-                yield from _dump_block(group.body, "    ")
-                yield "  end"
-            yield "end"
-
-
-def _dump_touch(step: s.Touch) -> str:
-    plain = s.Touch(step.region, step.offset, step.length, step.access, step.stride)
-    text = f"touch {step.region} {step.offset} {step.length} {step.access} {step.stride}"
-    for name in ("size", "order", "seed", "count", "value"):
-        if getattr(step, name) != getattr(plain, name):
-            text += f" {name}={getattr(step, name)}"
-    return text + (" shared" if step.shared else "")
-
-
-def load(path: Path) -> s.Program:
-    """The program in a file.
-
-    :raises UsageError: when it cannot be read or is not a program; the line is named.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"The program file {path} cannot be read: {error}.", remedy="Check the path."
-        ) from None
-    return parse(text, source=str(path))
 
 
 def parse(text: str, *, source: str = "program") -> s.Program:
@@ -129,7 +36,6 @@ class _Parser:
         stripped = ((i, line.split("#")[0].split()) for i, line in enumerate(text.splitlines(), 1))
         self.lines = [(i, words) for i, words in stripped if words]
         self.next = 0
-        self.raw = text.splitlines()
 
     def fail(self, message: str) -> UsageError:
         return UsageError(
