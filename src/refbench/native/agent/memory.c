@@ -104,7 +104,7 @@ static int64_t cgroup_number(const char *file)
 
 static void take_rollup(struct snapshot *snap)
 {
-	int64_t clean, dirty, huge;
+	int64_t clean, dirty, huge, merged;
 
 	if (load(open_read("/proc/self/smaps_rollup")))
 		return;
@@ -114,6 +114,9 @@ static void take_rollup(struct snapshot *snap)
 	clean = number_after("Private_Clean:");
 	dirty = number_after("Private_Dirty:");
 	huge = number_after("Private_Hugetlb:");
+	merged = number_after("KSM:");
+	if (merged >= 0)
+		snap->field[M_KSM] = merged * 1024;
 	if (clean >= 0 && dirty >= 0)
 		snap->field[M_USS] = (clean + dirty + (huge > 0 ? huge : 0)) * 1024;
 }
@@ -158,7 +161,9 @@ void memory_measure(int label)
 	take(snap, open_read("/proc/meminfo"), of_meminfo, 1024);
 	take(snap, open_read("/proc/self/status"), of_status, 1024);
 	take_rollup(snap);
-	merged = load(open_read("/proc/self/ksm_merging_pages")) ? -1 : number_after("");
+	/* Before Linux 6.7, which counts what is no longer mapped until KSM comes by. */
+	merged = snap->field[M_KSM] >= 0 ? -1 :
+		 load(open_read("/proc/self/ksm_merging_pages")) ? -1 : number_after("");
 	if (merged >= 0)
 		snap->field[M_KSM] = merged * (int64_t)context.page_size;
 	snap->field[M_VMAS] = rb_count_vmas();
