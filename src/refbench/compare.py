@@ -14,7 +14,7 @@ from enum import Enum
 
 import numpy as np
 
-from refbench import metrics, statistics
+from refbench import metrics, readings, statistics
 from refbench.metrics import Metric
 from refbench.samples import CellId, Environment, Measurement
 from refbench.statistics import Agreement, Interval, Values
@@ -217,7 +217,7 @@ def _cell(a: Measurement, b: Measurement, rule: Rule) -> CellComparison:
 
 def _effects(a: Measurement, b: Measurement, rule: Rule) -> tuple[Effect, ...]:
     samples = [sample for run in (*a.good, *b.good) for sample in run.kept]
-    phases = [f"time.{phase}" for phase in metrics.phases(samples) if phase != metrics.SETUP]
+    phases = [f"time.{phase}" for phase in metrics.phases(samples) if phase != readings.SETUP]
     if len(phases) == 1:
         phases = []
     levels = [

@@ -18,32 +18,22 @@ from functools import partial
 from types import MappingProxyType
 from typing import Literal
 
+from refbench import readings
 from refbench.errors import UsageError
 from refbench.grammar import suggest
-from refbench.samples import MemorySnapshot, PhaseCounters, Sample
+from refbench.readings import START, Reading, Source
+from refbench.samples import Sample
 
 Unit = Literal["seconds", "bytes", "count"]
 Kind = Literal["time", "count", "memory"]
-Source = Literal["clock", "process", "cgroup", "system"]
 
-SETUP = "setup"
-START = "start"
 CHARGE_BATCH = 64
 """Pages that each CPU may hold charged to a memory cgroup without having handed them out, or
 the other way round: ``MEMCG_CHARGE_BATCH`` of Linux's ``include/linux/memcontrol.h``."""
-RSS_BATCH = 32
-"""Pages by which a CPU's share of a process's RSS may lag: the least ``percpu_counter_batch``
-of Linux's ``lib/percpu_counter.c``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A value and where it comes from: the session's clock, the process, the memory cgroup of
-    the run, or the whole system."""
-
-    value: float
-    source: Source
-
+RSS_BATCH = 64
+"""Pages by which RSS may lag. Before Linux 6.2 for each thread: ``TASK_RSS_EVENTS_THRESH`` of its
+``mm/memory.c``; then for each CPU, and half as many where CPUs are few:
+``percpu_counter_batch`` of ``lib/percpu_counter.c``."""
 
 Reader = Callable[[Sample, str], Reading | None]
 
@@ -129,118 +119,6 @@ def labels(samples: Iterable[Sample]) -> tuple[str, ...]:
     return tuple(label for label in met if label != START)
 
 
-# -- phases ------------------------------------------------------------------------------------
-
-
-def _counted(sample: Sample, part: str) -> list[PhaseCounters]:
-    if part:
-        return [sample.phases[part]] if part in sample.phases else []
-    return [counters for name, counters in sample.phases.items() if name != SETUP]
-
-
-def _seconds(field: str, sample: Sample, part: str) -> Reading | None:
-    found = _counted(sample, part)
-    if not found:
-        return None
-    return Reading(sum(getattr(counters, field) for counters in found) / 1e9, "clock")
-
-
-def _cpu(sample: Sample, part: str) -> Reading | None:
-    found = _counted(sample, part)
-    if not found:
-        return None
-    return Reading(sum(counters.user_ns + counters.system_ns for counters in found) / 1e9, "clock")
-
-
-def _count(field: str, sample: Sample, part: str) -> Reading | None:
-    found = _counted(sample, part)
-    if not found:
-        return None
-    return Reading(float(sum(getattr(counters, field) for counters in found)), "process")
-
-
-# -- memory ------------------------------------------------------------------------------------
-
-
-def _largest(
-    sample: Sample,
-    part: str,
-    at: Callable[[MemorySnapshot, MemorySnapshot], float | None],
-    source: Source,
-) -> Reading | None:
-    """The largest of ``at(start, there)`` over the labels that ``part`` leaves."""
-    start = sample.memory.get(START)
-    if start is None:
-        return None
-    there = [sample.memory[part]] if part in sample.memory else []
-    if not part:
-        there = [snapshot for label, snapshot in sample.memory.items() if label != START]
-    values = [value for snapshot in there if (value := at(start, snapshot)) is not None]
-    return Reading(float(max(values)), source) if values else None
-
-
-def _difference(field: str, start: MemorySnapshot, there: MemorySnapshot) -> float | None:
-    before, after = getattr(start, field), getattr(there, field)
-    return None if before is None or after is None else float(after - before)
-
-
-def _growth(fields: Mapping[str, Source], sample: Sample, part: str) -> Reading | None:
-    """Growth of the first of ``fields`` that can be read here."""
-    for field, source in fields.items():
-        reading = _largest(sample, part, partial(_difference, field), source)
-        if reading is not None:
-            return reading
-    return None
-
-
-def _level(field: str, sample: Sample, part: str) -> Reading | None:
-    def there(_: MemorySnapshot, snapshot: MemorySnapshot) -> float:
-        return float(getattr(snapshot, field))
-
-    return _largest(sample, part, there, "process")
-
-
-def _slab_of_cgroup(start: MemorySnapshot, there: MemorySnapshot) -> float | None:
-    """Version 1 counts kernel memory as a whole: page tables are taken off again."""
-    kernel = _difference("cgroup_kernel", start, there)
-    return None if kernel is None else kernel - (there.pte - start.pte)
-
-
-def _slab(sample: Sample, part: str) -> Reading | None:
-    return (
-        _growth({"cgroup_slab": "cgroup"}, sample, part)
-        or _largest(sample, part, _slab_of_cgroup, "cgroup")
-        or _growth({"sys_slab": "system"}, sample, part)
-    )
-
-
-def _peak(sample: Sample, part: str) -> Reading | None:
-    def above(start: MemorySnapshot, there: MemorySnapshot) -> float | None:
-        if start.cgroup_current is None or there.cgroup_peak is None:
-            return None
-        return float(there.cgroup_peak - start.cgroup_current)
-
-    return _largest(sample, part, above, "cgroup")
-
-
-def _lost_to_cgroup(start: MemorySnapshot, there: MemorySnapshot) -> float | None:
-    growth = _difference("cgroup_current", start, there)
-    return None if growth is None else growth + start.held
-
-
-def _lost_to_process(start: MemorySnapshot, there: MemorySnapshot) -> float:
-    anonymous = there.rss_anon - start.rss_anon
-    merged = (there.ksm or 0) - (start.ksm or 0)
-    return float(anonymous - merged + there.held + there.pte - start.pte)
-
-
-def _lost(sample: Sample, part: str) -> Reading | None:
-    charged = _largest(sample, part, _lost_to_cgroup, "cgroup")
-    return charged or _largest(sample, part, _lost_to_process, "process")
-
-
-# -- the registry ------------------------------------------------------------------------------
-
 _BATCHED = (
     "Page counters of a memory cgroup are batched: each CPU that ran the cell makes a value "
     f"uncertain by up to {CHARGE_BATCH} pages (256 KiB with 4 KiB pages)."
@@ -249,17 +127,17 @@ _OTHERS = "Counts the whole system: whatever else runs meanwhile is in it."
 
 
 def _time(name: str, title: str, field: str, about: str, blind: str) -> Metric:
-    return Metric(name, title, "seconds", "time", about, blind, partial(_seconds, field))
+    return Metric(name, title, "seconds", "time", about, blind, partial(readings.seconds, field))
 
 
 def _counter(name: str, title: str, field: str, about: str, blind: str) -> Metric:
-    return Metric(name, title, "count", "count", about, blind, partial(_count, field), True)
+    return Metric(name, title, "count", "count", about, blind, partial(readings.count, field), True)
 
 
 def _memory(
     name: str, title: str, fields: Mapping[str, Source], about: str, blind: str, *, batch: int = 0
 ) -> Metric:
-    reader = partial(_growth, MappingProxyType(dict(fields)))
+    reader = partial(readings.growth, MappingProxyType(dict(fields)))
     return Metric(name, title, "bytes", "memory", about, blind, reader, batch=batch)
 
 
@@ -283,7 +161,7 @@ def _all() -> tuple[Metric, ...]:
             "busy machine it varies several times less than time: waiting for a CPU is not in it.",
             "Waiting of any kind, also that for a handler thread to be woken. Work of other "
             "processes and of kernel threads (ksmd). Read in whole microseconds.",
-            _cpu,
+            readings.cpu,
         ),
         _time(
             "user",
@@ -369,7 +247,7 @@ def _all() -> tuple[Metric, ...]:
             "process: growth of anonymous RSS without merged pages, held files, page tables.",
             _BATCHED + " With source process: slab (a VMA is about 200 bytes), kernel stacks, "
             "page tables and pages of forked children other than the one that stopped.",
-            _lost,
+            readings.lost,
             batch=CHARGE_BATCH,
         ),
         _memory(
@@ -379,7 +257,7 @@ def _all() -> tuple[Metric, ...]:
             "Resident set size: mapped pages, each as often as it is mapped.",
             "What is shared: one page mapped a million times counts a million times. Special "
             "PTEs (the zero page, a reference page), page tables, slab, files that are not "
-            f"mapped. May lag by {RSS_BATCH} pages a CPU.",
+            f"mapped. May lag by {RSS_BATCH} pages a CPU (before Linux 6.2: a thread).",
             batch=RSS_BATCH,
         ),
         _memory(
@@ -426,7 +304,7 @@ def _all() -> tuple[Metric, ...]:
             "memory",
             "Bytes of files that the mechanism keeps (memfd blocks), from st_blocks; no growth.",
             "Memory that is no file.",
-            partial(_level, "held"),
+            partial(readings.level, "held"),
             True,
         ),
         Metric(
@@ -436,7 +314,7 @@ def _all() -> tuple[Metric, ...]:
             "memory",
             "Mappings of the process beyond those at start.",
             "Mappings of forked children other than the one that stopped.",
-            partial(_growth, MappingProxyType({"vmas": "process"})),
+            partial(readings.growth, MappingProxyType({"vmas": "process"})),
             True,
         ),
         Metric(
@@ -446,7 +324,7 @@ def _all() -> tuple[Metric, ...]:
             "memory",
             "VmPTE: page tables of the process.",
             "Page tables of other processes, upper levels that were there before.",
-            partial(_growth, MappingProxyType({"pte": "process"})),
+            partial(readings.growth, MappingProxyType({"pte": "process"})),
             True,
         ),
         _memory(
@@ -466,7 +344,7 @@ def _all() -> tuple[Metric, ...]:
             "kernel memory without the process's page tables; else SUnreclaim of the system.",
             _BATCHED + " SUnreclaim does not see objects that are handed out from pages that were "
             f"there before. {_OTHERS}",
-            _slab,
+            readings.slab,
             batch=CHARGE_BATCH,
         ),
         _memory(
@@ -483,8 +361,8 @@ def _all() -> tuple[Metric, ...]:
             "bytes",
             "memory",
             "The cgroup's highest charge, above its charge at start.",
-            _BATCHED + " Where the mark cannot be reset it is that of all samples so far.",
-            _peak,
+            _BATCHED + " Absent on version 2 before Linux 6.12, which cannot reset the mark.",
+            readings.peak,
             batch=CHARGE_BATCH,
         ),
         _memory(

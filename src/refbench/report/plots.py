@@ -21,7 +21,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from refbench import metrics, statistics
+from refbench import metrics, readings, statistics
 from refbench.report import palette, units
 from refbench.report.summary import Block, Row
 from refbench.samples import Measurement
@@ -86,7 +86,7 @@ def scatter(block: Block, clock: str, page_size: int) -> str:
 def phases(block: Block, clock: str) -> str:
     """Time per phase: stacked on a linear axis, and each by itself on a logarithmic one."""
     rows = list(reversed(_good(block)))
-    names = [name for name in block.phases if name != metrics.SETUP]
+    names = [name for name in block.phases if name != readings.SETUP]
 
     def draw(figure: Figure) -> None:
         stacked, single = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import msgspec
 
-from refbench import metrics, statistics
+from refbench import metrics, readings, statistics
 from refbench.metrics import Metric
 from refbench.report import units
 from refbench.samples import CellId, Environment, Failure, Measurement
@@ -147,7 +147,7 @@ def _block(members: list[Measurement]) -> Block:
 
 
 def _is_setup(phase: str) -> bool:
-    return phase == metrics.SETUP
+    return phase == readings.SETUP
 
 
 def _name(row: Row) -> str:
