@@ -212,6 +212,21 @@ def test_counters_and_held_bytes() -> None:
         assert mapping.facts["uffd"] in ("full", "user-mode-only")
 
 
+@pytest.mark.parametrize("mechanism", ["memfd", "memfd-full"])
+def test_the_memfd_is_not_executable(mechanism: str) -> None:
+    """On every kernel, although older ones make memfds executable: a core dump would hold the
+    first page of each of its mappings."""
+
+    def memfds() -> list[int]:
+        links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+        return [p.stat().st_mode for p in links if "/memfd:refbench" in str(p.readlink())]
+
+    with made(mechanism):
+        modes = memfds()
+    assert modes
+    assert all(mode & 0o111 == 0 for mode in modes)
+
+
 def test_pattern_and_mechanism_may_be_words() -> None:
     with Mapping(PAGE, Pattern.parse("byte:3"), Spec.of("memfd", block=1)) as mapping:
         assert bytes(mapping) == b"\x03" * PAGE

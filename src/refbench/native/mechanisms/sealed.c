@@ -20,6 +20,10 @@
 
 #define PAGES_A_WRITE 256 /* well below IOV_MAX */
 
+/*
+ * Not executable: the kernel puts the first page of a mapping of an executable file into a core
+ * dump, written or not, and older kernels make every memfd executable.
+ */
 static int open_file(struct rb_context *ctx, const char *name, uint64_t huge)
 {
 	unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
@@ -32,6 +36,14 @@ static int open_file(struct rb_context *ctx, const char *name, uint64_t huge)
 	if (fd < 0 && errno == EINVAL) {
 		rb_count(&ctx->counters->syscalls);
 		fd = memfd_create(name, flags);
+		if (fd < 0)
+			return -1;
+		rb_count(&ctx->counters->syscalls);
+		if (fchmod(fd, S_IRUSR | S_IWUSR)) {
+			rb_count(&ctx->counters->syscalls);
+			(void)close(fd);
+			return -1;
+		}
 	}
 	return fd;
 }
