@@ -36,7 +36,7 @@ void merging_settle(void)
 	if (!offered || rb_read_number(KSM "run") != 1)
 		return;
 	while (now_ns() < end) {
-		int64_t pages_now = rb_read_field("/proc/self/ksm_stat", "ksm_merging_pages");
+		int64_t pages_now = rb_read_number("/proc/self/ksm_merging_pages");
 		int64_t scans_now = rb_read_number(KSM "full_scans");
 
 		if (pages_now >= offered)
