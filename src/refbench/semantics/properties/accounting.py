@@ -22,8 +22,8 @@ from refbench.words import Verdict
 
 _PAGES = 1024
 _SLACK = 1 << 20
-"""Bytes that RSS may stay above where it began: the kernel's counters are batched, 32 pages a
-CPU, and the first snapshot itself is taken with buffers that were not yet touched."""
+"""Bytes that RSS may stay above where it began: the kernel's counters are batched, up to 64
+pages, and the first snapshot itself is taken with buffers that were not yet touched."""
 
 
 def _swap(page_size: int) -> tuple[Step, ...]:
