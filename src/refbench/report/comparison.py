@@ -62,9 +62,11 @@ def conclusion(comparison: Comparison) -> str:
     """One sentence: how many cells changed, by which rule."""
     compared = sum(1 for cell in comparison.cells if cell.effects)
     rule = comparison.rule
+    still_open = sum(1 for cell in comparison.cells if _undecided(cell))
+    open_text = f", {still_open} too few runs to decide" if still_open else ""
     return (
         f"{len(comparison.flagged)} of {len(comparison.cells)} cells changed ({compared} have "
-        f"numbers on both sides); a change is more than {rule.threshold:.0%}, with "
+        f"numbers on both sides{open_text}); a change is more than {rule.threshold:.0%}, with "
         f"{rule.confidence:.0%} confidence for each cell."
     )
 
@@ -82,13 +84,21 @@ def notes(comparison: Comparison) -> list[str]:
                 f"{_label(cell.cell)}: time changed and CPU time did not: there was more or less "
                 "waiting, which other work on the machine causes too. Measure both sides again."
             )
-        undecided = [e for e in cell.effects if e.verdict is Verdict.UNDECIDED]
-        if undecided:
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for cell in comparison.cells:
+        if undecided := _undecided(cell):
             names = ", ".join(effect.metric for effect in undecided)
-            found.append(f"{_label(cell.cell)}: undecided: {names} ({undecided[0].note}).")
-    for side, cells in (("A", comparison.only_a), ("B", comparison.only_b)):
-        found += [f"{_label(cell)}: only in {side}." for cell in cells]
+            reasons.setdefault((names, undecided[0].note), []).append(_label(cell.cell))
+    for (names, why), cells in reasons.items():
+        where = cells[0] if len(cells) == 1 else f"{len(cells)} cells ({cells[0]} and others)"
+        found.append(f"{where}: undecided: {names} ({why}).")
+    for side, alone in (("A", comparison.only_a), ("B", comparison.only_b)):
+        found += [f"{_label(cell)}: only in {side}." for cell in alone]
     return found
+
+
+def _undecided(cell: CellComparison) -> list[Effect]:
+    return [effect for effect in cell.effects if effect.verdict is Verdict.UNDECIDED]
 
 
 def _only_on_the_clock(cell: CellComparison) -> bool:
