@@ -1,7 +1,7 @@
 """The channel to this machine: agents are started by a launcher that lives as long as it.
 
 The launcher is the parent of every agent and the reaper of everything that agents leave. The
-two talk over a SOCK_SEQPACKET pair; native/launcher.c describes the messages.
+two talk over a SOCK_SEQPACKET pair; native/launcher/main.c describes the messages.
 """
 
 from __future__ import annotations

@@ -159,8 +159,8 @@ def build_launcher(arch: str | None = None, *, cache: Cache | None = None) -> Bi
     :raises BackendError: without a compiler, and when it does not compile.
     :raises StorageError: when the cache cannot be written.
     """
-    source = NATIVE / "launcher.c"
-    return build("launcher", (source,), arch or host_arch(), cache or Cache.default())
+    sources = sorted((NATIVE / "launcher").glob("*.c"))
+    return build("launcher", sources, arch or host_arch(), cache or Cache.default())
 
 
 def build(name: str, sources: Sequence[Path], arch: str, cache: Cache) -> Binary:

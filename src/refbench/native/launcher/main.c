@@ -16,38 +16,31 @@
  * the child before its exec), after every process that the program left has been killed and
  * reaped; "failed WHAT ERRNO" comes before it when the program could not be executed.
  */
+#include "launcher.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/mempolicy.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/personality.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define MAX_MESSAGE 65536
 #define MAX_ARGUMENTS 256
-#define MAX_NODES 1024
 #define UNBORN "rb-unborn"
-/* glibc's default; a soft limit of "unlimited" would change where mmap places things. */
-#define STACK_BYTES (8UL << 20)
 
 static int sock;
 static pid_t agent;		/* 0: none runs */
 static sigset_t inherited_mask;
 static char message[MAX_MESSAGE];
 
-static void say(const char *what, const char *detail, int number)
+void say(const char *what, const char *detail, int number)
 {
 	char text[128];
 	int length = snprintf(text, sizeof(text), "%s %s %d", what, detail, number);
@@ -57,97 +50,9 @@ static void say(const char *what, const char *detail, int number)
 		return;
 }
 
-static void note(const char *what)
+void note(const char *what)
 {
 	say("note", what, errno);
-}
-
-static bool write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	ssize_t written;
-	int saved;
-
-	if (fd < 0)
-		return false;
-	written = write(fd, text, strlen(text));
-	saved = errno;
-	if (close(fd) < 0 || written < 0) {
-		errno = written < 0 ? saved : errno;
-		return false;
-	}
-	return true;
-}
-
-static void pin(const char *list)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	while (*list) {
-		char *end;
-		unsigned long cpu = strtoul(list, &end, 10);
-
-		if (end == list || cpu >= CPU_SETSIZE) {
-			errno = EINVAL;
-			note("affinity");
-			return;
-		}
-		CPU_SET(cpu, &set);
-		list = *end == ',' ? end + 1 : end;
-	}
-	if (sched_setaffinity(0, sizeof(set), &set) < 0)
-		note("affinity");
-}
-
-/* An explicit policy also keeps automatic NUMA balancing away from the process. */
-static void bind_memory(bool pinned)
-{
-	unsigned long mask[MAX_NODES / (8 * sizeof(unsigned long))] = { 0 };
-	unsigned int cpu, node;
-
-	if (!pinned) {
-		if (syscall(SYS_set_mempolicy, MPOL_LOCAL, NULL, 0UL) < 0)
-			note("numa");
-		return;
-	}
-	if (syscall(SYS_getcpu, &cpu, &node, NULL) < 0 || node >= MAX_NODES) {
-		note("numa");
-		return;
-	}
-	mask[node / (8 * sizeof(*mask))] |= 1UL << node % (8 * sizeof(*mask));
-	if (syscall(SYS_set_mempolicy, MPOL_BIND, mask, (unsigned long)MAX_NODES) < 0)
-		note("numa");
-}
-
-static void join_cgroup(const char *directory)
-{
-	char path[4096];
-	int length = snprintf(path, sizeof(path), "%s/cgroup.procs", directory);
-
-	if (length < 0 || (size_t)length >= sizeof(path)) {
-		errno = ENAMETOOLONG;
-		note("cgroup");
-		return;
-	}
-	if (!write_file(path, "0"))
-		note("cgroup");
-}
-
-static void settle_randomness(void)
-{
-	int now = personality(0xffffffff);
-	struct rlimit stack;
-
-	if (now < 0 || personality((unsigned long)now | ADDR_NO_RANDOMIZE) < 0)
-		note("aslr");
-	if (getrlimit(RLIMIT_STACK, &stack) < 0) {
-		note("stack");
-		return;
-	}
-	stack.rlim_cur = STACK_BYTES < stack.rlim_max ? STACK_BYTES : stack.rlim_max;
-	if (setrlimit(RLIMIT_STACK, &stack) < 0)
-		note("stack");
 }
 
 static void fail_child(const char *what)
@@ -375,21 +280,10 @@ static int open_signals(void)
 
 static void set_up(int argc, char **argv)
 {
-	bool pinned = false;
-
 	/* SIGTERM, which is read below: there is work to do before the end. */
 	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		note("prctl");
-	for (int i = 2; i < argc; i++) {
-		if (!strncmp(argv[i], "cpus=", 5)) {
-			pin(argv[i] + 5);
-			pinned = true;
-		} else if (!strncmp(argv[i], "cgroup=", 7)) {
-			join_cgroup(argv[i] + 7);
-		}
-	}
-	bind_memory(pinned);
-	settle_randomness();
+	settings_make(argc - 2, argv + 2);
 	say("ready", "launcher", 1);
 }
 
