@@ -5,13 +5,14 @@ Kernel documentation: admin-guide/cgroup-v2.rst and admin-guide/cgroup-v1/memory
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from refbench.housekeeping import remove_cgroup
-from refbench.processes import stat_fields
+from refbench.processes import Identity, stat_fields
 
 _DELEGATE = (
     "Run refbench as root, or in a cgroup of your own: "
@@ -96,6 +97,7 @@ def make(name: str, hierarchy: Hierarchy, about_to: Callable[[Path], None]) -> M
     parent, leaf = hierarchy.directory, None
     if hierarchy.version == "v2":
         parent, leaf = _parent_v2(hierarchy, name)
+    _tidy(parent, name)
     directory = parent / name
     about_to(directory)
     try:
@@ -107,6 +109,20 @@ def make(name: str, hierarchy: Hierarchy, about_to: Callable[[Path], None]) -> M
     except OSError as error:
         raise NoCgroupError(f"No cgroup can be made in {parent}: {error.strerror}.") from None
     return made
+
+
+def _tidy(parent: Path, name: str) -> None:
+    """Remove the empty cgroups of dead sessions beside ours, whatever cache these had.
+
+    ``name`` is a prefix, ``-``, and the identity of the session's process.
+    """
+    prefix = name.partition("-")[0] + "-"
+    for directory in parent.glob(f"{prefix}*"):
+        owner = Identity.parse(directory.name.removeprefix(prefix))
+        if owner is not None and not owner.alive:
+            # One that still has processes in it is not ours to empty.
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 def limit_left(hierarchy: Hierarchy) -> int | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from refbench.processes import Identity
 from refbench_host import cgroup
 from refbench_host.cgroup import Hierarchy, NoCgroupError
 
@@ -165,3 +166,24 @@ def test_the_kernels_own_cgroup_is_made_and_removed(as_root: None) -> None:
         group.remove()
     assert not group.directory.exists()
     assert sleeper.wait(30) == -9
+
+
+def test_the_next_session_tidies_up_after_dead_ones_only(as_root: None) -> None:
+    """A session that was killed, and whose cache is gone with its record, left its cgroup."""
+    try:
+        hierarchy = cgroup.find()
+        group = cgroup.make(f"refbench-{Identity.current()}-90", hierarchy, made.append)
+    except NoCgroupError as error:
+        pytest.skip(error.reason)
+    done = subprocess.Popen(["/bin/true"])
+    dead = Identity.of(done.pid)
+    done.wait(30)
+    left = group.directory.with_name(f"refbench-{dead}-0")
+    try:
+        left.mkdir()
+        later = cgroup.make(f"refbench-{Identity.current()}-91", hierarchy, made.append)
+        later.remove()
+        assert not left.exists()
+        assert group.directory.exists()
+    finally:
+        group.remove()
