@@ -237,6 +237,15 @@ void *rb_map_new(struct rb_context *ctx, void *addr, size_t size, int prot, int 
 	return got;
 }
 
+void *rb_map_anonymous(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
+		       struct rb_error *error)
+{
+	int populate = flags & RB_MAP_POPULATE ? MAP_POPULATE : 0;
+
+	return rb_map_new(ctx, addr, size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0, error);
+}
+
 /* What the kernel compares a request for memory with, in bytes; UINT64_MAX if nothing is known. */
 static uint64_t memory_limit(const char **what, const char **remedy)
 {

@@ -171,6 +171,10 @@ int rb_madvise(struct rb_context *ctx, void *addr, size_t size, int advice);
 void *rb_map_new(struct rb_context *ctx, void *addr, size_t size, int prot, int flags, int fd,
 		 int64_t offset, struct rb_error *error);
 
+/* The same for readable and writable anonymous memory; flags are those of map(). */
+void *rb_map_anonymous(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
+		       struct rb_error *error);
+
 /* *error for a mapping of size bytes that the kernel refused with errno err. Returns -1. */
 int rb_fail_map(struct rb_error *error, size_t size, int err);
 

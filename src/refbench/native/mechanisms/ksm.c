@@ -62,9 +62,7 @@ static int ksm_setup(struct rb_context *ctx, struct rb_error *error)
 static void *ksm_map(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
 		     struct rb_error *error)
 {
-	int populate = flags & RB_MAP_POPULATE ? MAP_POPULATE : 0;
-	void *got = rb_map_new(ctx, addr, size, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0, error);
+	void *got = rb_map_anonymous(ctx, addr, size, flags, error);
 
 	if (!got)
 		return NULL;

@@ -2,8 +2,6 @@
 /* Anonymous memory that is filled when it is mapped. */
 #include "mechanism.h"
 
-#include <sys/mman.h>
-
 static int memset_setup(struct rb_context *ctx, struct rb_error *error)
 {
 	(void)ctx;
@@ -15,9 +13,7 @@ static int memset_setup(struct rb_context *ctx, struct rb_error *error)
 static void *memset_map(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
 			struct rb_error *error)
 {
-	int populate = flags & RB_MAP_POPULATE ? MAP_POPULATE : 0;
-	void *got = rb_map_new(ctx, addr, size, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0, error);
+	void *got = rb_map_anonymous(ctx, addr, size, flags, error);
 
 	if (got)
 		rb_fill(ctx, got, size);

@@ -143,13 +143,11 @@ int rb_userfault_copy(struct rb_context *ctx, int fd, uintptr_t addr)
 void *rb_userfault_map(struct rb_context *ctx, int fd, void *addr, size_t size, unsigned int flags,
 		       struct rb_error *error)
 {
-	int populate = flags & RB_MAP_POPULATE ? MAP_POPULATE : 0;
-	void *got = rb_map_new(ctx, addr, size, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | populate, -1, 0, error);
+	void *got = rb_map_anonymous(ctx, addr, size, flags, error);
 
 	if (!got)
 		return NULL;
-	if (populate)
+	if (flags & RB_MAP_POPULATE)
 		rb_fill(ctx, got, size);
 	if (!rb_userfault_register(ctx, fd, got, size, error))
 		return got;
