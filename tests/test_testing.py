@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import shlex
 import signal
 import subprocess
@@ -62,11 +63,18 @@ class Local:
 
 
 class Overwrites(Local):
+    there: Path | None = None
+
     def put(self, file: Path) -> str:
-        place = file.parent.parent / f"there-{file.name}"
+        self.there = self.there or Path(tempfile.mkdtemp(prefix="refbench-test-"))
+        place = self.there / file.name
         place.write_bytes(file.read_bytes())
         place.chmod(0o755)
         return str(place)
+
+    def close(self) -> None:
+        if self.there is not None:
+            shutil.rmtree(self.there)
 
 
 class Unquoted(Local):
