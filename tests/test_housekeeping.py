@@ -66,6 +66,19 @@ def test_sweeping_nothing_says_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "never-made").exists()
 
 
+def share_a_knob(root: Path, *caches: str) -> None:
+    """Two sessions want a setting; it goes back when the second one ends."""
+    knob = root / "knob"
+    knob.write_text("0\n")
+    first, second = (SessionState.create(root / cache) for cache in caches)
+    first.set_knob(knob, "1")
+    second.set_knob(knob, "1")
+    first.close()
+    assert knob.read_text() == "1"
+    second.close()
+    assert knob.read_text() == "0"
+
+
 def test_a_knob_is_set_back_on_close(tmp_path: Path) -> None:
     knob = tmp_path / "knob"
     knob.write_text("0\n")
@@ -96,16 +109,7 @@ def test_a_knob_that_somebody_else_changed_since_is_left_alone(tmp_path: Path) -
 
 
 def test_a_knob_goes_back_when_the_last_session_that_wants_it_ends(tmp_path: Path) -> None:
-    knob = tmp_path / "knob"
-    knob.write_text("0\n")
-    first = SessionState.create(tmp_path / "cache")
-    second = SessionState.create(tmp_path / "cache")
-    first.set_knob(knob, "1")
-    second.set_knob(knob, "1")
-    first.close()
-    assert knob.read_text() == "1"
-    second.close()
-    assert knob.read_text() == "0"
+    share_a_knob(tmp_path, "cache", "cache")
 
 
 def test_a_knob_that_was_right_already_is_not_ours(tmp_path: Path) -> None:
@@ -143,16 +147,7 @@ def test_knobs_of_an_earlier_boot_are_not_touched(tmp_path: Path) -> None:
 def test_sessions_of_root_with_other_caches_know_of_each_other(
     tmp_path: Path, as_root: None
 ) -> None:
-    knob = tmp_path / "knob"
-    knob.write_text("0\n")
-    first = SessionState.create(tmp_path / "one")
-    second = SessionState.create(tmp_path / "other")
-    first.set_knob(knob, "1")
-    second.set_knob(knob, "1")
-    first.close()
-    assert knob.read_text() == "1"
-    second.close()
-    assert knob.read_text() == "0"
+    share_a_knob(tmp_path, "one", "other")
 
 
 def test_a_knob_of_the_dead_is_set_back_whatever_cache_it_had(

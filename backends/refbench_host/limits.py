@@ -2,10 +2,10 @@
 
 The rule errs towards letting a cell run, because the kernel's own refusal is a result too:
 
-- ``memset``, ``memfd-full`` and ``ksm`` fill a region when it is mapped: its whole size counts;
+- a mechanism that populates when mapping (:attr:`refbench.words.Mechanism.populates`) fills a
+  region when it is mapped: its whole size counts;
 - elsewhere a region counts by the pages that touches reach, at most once each: stores always,
-  loads only where the mechanism gives a page of its own to a load (not ``anon``, ``memfd`` and
-  reference pages, which show a shared page);
+  loads only where the mechanism gives a page of its own to a load;
 - MAP_POPULATE, MADV_POPULATE_WRITE, mlock and stores by the kernel count as stores;
 - what a forked child stores counts beside its parent's;
 - a region stops counting when it is unmapped as a whole.
@@ -18,23 +18,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from refbench import program as p
-
-FILLING = frozenset({"memset", "memfd-full", "ksm"})
-"""Mechanisms that populate a region when it is mapped."""
-SHARING = frozenset({"anon", "memfd", "refpage", "refpage-mmap", "refpage-dev"})
-"""Mechanisms under which a load shows a shared page."""
+from refbench.words import Populates
 
 
-def populated(program: p.Program, mechanism: str, page_size: int) -> int:
+def populated(program: p.Program, populates: Populates, page_size: int) -> int:
     """The most bytes that ``program`` has populated at one time, a lower bound."""
-    walk = _Walk(mechanism, page_size)
+    walk = _Walk(populates, page_size)
     walk.steps(program.steps)
     return walk.peak
 
 
 def mapped(program: p.Program) -> int:
     """The most bytes that ``program`` has mapped at one time."""
-    walk = _Walk("memset", 1)
+    walk = _Walk("map", 1)
     walk.steps(program.steps)
     return walk.peak
 
@@ -42,9 +38,9 @@ def mapped(program: p.Program) -> int:
 class _Walk:
     """Follows the steps with a count of bytes for each region."""
 
-    def __init__(self, mechanism: str, page_size: int) -> None:
-        self.filling = mechanism in FILLING
-        self.sharing = mechanism in SHARING
+    def __init__(self, populates: Populates, page_size: int) -> None:
+        self.filling = populates == "map"
+        self.sharing = populates == "store"
         self.page_size = page_size
         self.sizes: dict[int, int] = {}
         self.counts: dict[int, int] = {}

@@ -13,6 +13,7 @@ from refbench.backend import Answer
 from refbench.errors import LimitHit
 from refbench.grammar import format_size
 from refbench.housekeeping import SessionState
+from refbench.plugins import registry
 from refbench.program import Advise
 from refbench.protocol import AgentInfo, MechanismInfo
 from refbench.words import AVAILABLE, Availability, Cell
@@ -156,7 +157,8 @@ class HostSession(AgentSession):
         key = id(cell)
         if key not in self._wanted:
             page_size = os.sysconf("SC_PAGE_SIZE")
-            wanted = limits.populated(cell.program, cell.mechanism.name, page_size)
+            populates = registry().mechanism(cell.mechanism).populates
+            wanted = limits.populated(cell.program, populates, page_size)
             # The cell is kept too, so that its id stays its own.
             self._wanted[key] = (cell, wanted)
         return self._wanted[key][1]

@@ -29,6 +29,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         "clean anonymous memory, never filled: the baseline without a pattern",
         sources=_sources("anon"),
         expected=EXPECTED.get("anon", {}),
+        populates="store",
         applies_pattern=False,
     ),
     Mechanism(
@@ -36,6 +37,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         "anonymous memory, filled when it is mapped",
         sources=_sources("memset"),
         expected=EXPECTED.get("memset", {}),
+        populates="map",
     ),
     Mechanism(
         "memfd",
@@ -68,12 +70,14 @@ MECHANISMS: tuple[Mechanism, ...] = (
         ),
         sources=_sources("memfd", "sealed"),
         expected=EXPECTED.get("memfd", {}),
+        populates="store",
     ),
     Mechanism(
         "memfd-full",
         "a sealed memfd as large as the mapping, filled when it is mapped",
         sources=_sources("memfd_full", "sealed"),
         expected=EXPECTED.get("memfd-full", {}),
+        populates="map",
     ),
     Mechanism(
         "uffd",
@@ -111,6 +115,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         "anonymous memory, filled when it is mapped, that samepage merging may share",
         sources=_sources("ksm"),
         expected=EXPECTED.get("ksm", {}),
+        populates="map",
     ),
 )
 """Every mechanism that refbench itself brings."""

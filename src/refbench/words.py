@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from refbench.errors import UsageError
 from refbench.grammar import Option, Spec, Values, canonical, resolve
@@ -140,6 +140,11 @@ class Verdict(str, Enum):
     """The run ended without an answer: crashed, no answer."""
 
 
+Populates = Literal["map", "load", "store"]
+"""When a page takes memory of its own: as soon as it is mapped, at a first load or store, or
+only at a first store, because loads show a shared page."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mechanism:
     """A way to give a mapping its pattern, as a plugin registers it.
@@ -158,6 +163,7 @@ class Mechanism:
     expected: Mapping[str, tuple[Verdict, str]] = field(default_factory=dict)
     applies_pattern: bool = True
     """False for a baseline, whose clean pages read as zero."""
+    populates: Populates = "load"
     owns_signals: bool = False
     """True when it takes the process's fault signals: refused by :mod:`refbench.native`."""
 

@@ -19,6 +19,7 @@ PREFAULT = Mechanism(
         Option("piece", "size", 0, "bytes made present and filled at a time, 0: all", minimum=0),
     ),
     sources=(Path(__file__).with_name("prefault.c"),),
+    populates="map",
     expected={
         "dontneed": (NOT_MET, "The pattern is in the pages alone; fresh ones are zero."),
         "free-reclaimed": (NOT_MET, "A reclaimed page comes back as zero."),
