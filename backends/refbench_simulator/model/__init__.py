@@ -1,0 +1,1 @@
+"""The kernel as a model: address spaces, folios, files, faults. It knows no programs."""

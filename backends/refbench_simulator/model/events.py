@@ -1,0 +1,96 @@
+"""What the modelled kernel, and the program on it, spend time on: counted, never timed here.
+
+Everything that happens is entered in a :class:`Ledger`. Times come out of it by way of a cost
+table (:mod:`refbench_simulator.costs`), explanations by way of its listener.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Event(str, Enum):
+    """One kind of work. The value is its name in cost tables."""
+
+    TRAP = "trap"
+    """A page fault: exception entry, looking up the VMA, walking the tables, return."""
+    CLEAR = "clear"
+    """The kernel cleared a page."""
+    COPY = "copy"
+    """The kernel copied a page: copy-on-write, UFFDIO_COPY."""
+    FILL = "fill"
+    """User space stored a whole page."""
+    TOUCH = "touch"
+    """User space accessed a place."""
+    PTE = "pte"
+    """The kernel installed a page table entry in a fault."""
+    AROUND = "around"
+    """The kernel installed an entry next to the one that faulted (fault-around)."""
+    ZAP = "zap"
+    """The kernel removed an entry that showed a page."""
+    FREE = "free"
+    """A page went back to the allocator."""
+    TABLE = "table"
+    """A page table page was allocated and cleared."""
+    MMAP = "mmap"
+    """A VMA was made by mmap(2), beside the system call itself."""
+    SPLIT = "split"
+    """A VMA was cut in two, or two were merged."""
+    MUNMAP = "munmap"
+    """A VMA was removed."""
+    SYSCALL = "syscall"
+    """Entering and leaving the kernel by a system call."""
+    SIGNAL = "signal"
+    """A signal was delivered to a handler and returned from."""
+    MESSAGE = "message"
+    """A userfault went to another thread and back."""
+    FORK = "fork"
+    """fork(2) and the child's first steps, beside what is copied."""
+    FORK_VMA = "fork-vma"
+    """A VMA was copied by fork(2)."""
+    FORK_PTE = "fork-pte"
+    """An entry was copied by fork(2)."""
+    EXIT = "exit"
+    """A process ended and was waited for, beside what is torn down."""
+    CACHE = "cache"
+    """write(2) put a page into the page cache."""
+    SWAP = "swap"
+    """A page was written to swap or read from it."""
+    MERGE = "merge"
+    """KSM compared a page and merged it."""
+
+
+USER = frozenset({Event.FILL, Event.TOUCH})
+"""What is done in user mode; everything else is the kernel's."""
+
+Listener = Callable[[str, dict[Event, int]], None]
+"""Called with one sentence and the events that it is about."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The events since it was last taken.
+
+    ``listener``, where there is one, also hears every entry with a sentence that says what
+    the kernel did, in the order in which it happened.
+    """
+
+    counts: Counter[Event] = field(default_factory=Counter)
+    listener: Listener | None = None
+
+    def add(self, story: str = "", **events: int) -> None:
+        """Enter events by their names in :class:`Event`, lower case: ``add(trap=3, clear=3)``."""
+        for name, count in events.items():
+            if count:
+                self.counts[Event[name.upper()]] += int(count)
+        if self.listener is not None and story:
+            found = {Event[name.upper()]: int(n) for name, n in events.items() if n}
+            self.listener(story, found)
+
+    def take(self) -> Counter[Event]:
+        """What has been entered since the last call."""
+        taken, self.counts = self.counts, Counter()
+        return taken
