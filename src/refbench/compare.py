@@ -16,7 +16,7 @@ import numpy as np
 
 from refbench import metrics, readings, statistics
 from refbench.metrics import Metric
-from refbench.samples import CellId, Environment, Measurement
+from refbench.samples import CLOCK_NOTE, CellId, Environment, Measurement
 from refbench.statistics import Agreement, Interval, Values
 
 LOWER = 0.25
@@ -33,7 +33,7 @@ LEVELS = ("time", "cpu", "lost", "rss")
 shared with others, ``cpu`` finds what the noise of ``time`` hides."""
 COUNTERS = ("faults", "traps", "syscalls", "vmas", "pte", "held")
 """Deterministic counters that are compared."""
-PASSING = frozenset({"refbench", "commit", "hostname"})
+PASSING = frozenset({"refbench", "commit", "hostname", CLOCK_NOTE})
 """Facts of an environment that no number depends on."""
 
 
@@ -202,6 +202,7 @@ def _cell(a: Measurement, b: Measurement, rule: Rule) -> CellComparison:
     if len(failures) == 2 and failures[0][1] == failures[1][1]:
         said = [f"both sides failed: {failures[0][1]}"]
     measurable = not refused and not failures and a.good and b.good
+    notes = [side.environment.clock_note for side in (a, b) if measurable]
     return CellComparison(
         cell=a.cell,
         target_a=a.environment.target,
@@ -211,7 +212,7 @@ def _cell(a: Measurement, b: Measurement, rule: Rule) -> CellComparison:
         refused=refused,
         failed="; ".join(said),
         broke=len(failures) == 1 and not refused,
-        warnings=warnings,
+        warnings=(*dict.fromkeys(note for note in notes if note), *warnings),
     )
 
 

@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+CLOCK_NOTE = "clock-note"
+"""The fact of an environment that every report shows with its times: a phrase without a full
+stop, such as where modelled times were calibrated and how wrong they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseCounters:
@@ -180,6 +184,11 @@ class Environment:
     page_size: int
     facts: Mapping[str, str] = field(default_factory=dict)
     """``Capabilities.environment`` and refbench's own version."""
+
+    @property
+    def clock_note(self) -> str:
+        """How far the clock's times can be trusted, shown with all of them; empty: as measured."""
+        return self.facts.get(CLOCK_NOTE, "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

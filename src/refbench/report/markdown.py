@@ -56,6 +56,8 @@ def _section(section: Section) -> str:
 def _block(block: Block, clock: str) -> list[str]:
     workload = f" ({block.workload})" if block.workload != block.label else ""
     lines = [f"### {block.title}{workload}", ""]
+    if block.clock_note:
+        lines += [*wrap(block.clock_note), ""]
     main = block.columns(("lost", "time"))
     times = block.columns(block.times[1:])
     numbers = {row.cell.key: number for number, row in failures(block.rows)}

@@ -76,6 +76,8 @@ class Block:
     thp: bool
     phases: tuple[str, ...]
     rows: tuple[Row, ...]
+    clock_note: str = ""
+    """What must be read with the times of every row."""
 
     @property
     def title(self) -> str:
@@ -143,7 +145,8 @@ def _block(members: list[Measurement]) -> Block:
     rows = _ranked(rows, "time", 0.0)
     rows.sort(key=lambda row: (not row.lost_rank, row.lost_rank, row.time_rank, _name(row)))
     cell = members[0].cell
-    return Block(cell.label, cell.workload, cell.pattern, cell.thp, phases, tuple(rows))
+    note = members[0].environment.clock_note if any("time" in r.figures for r in rows) else ""
+    return Block(cell.label, cell.workload, cell.pattern, cell.thp, phases, tuple(rows), note)
 
 
 def _is_setup(phase: str) -> bool:

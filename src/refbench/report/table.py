@@ -47,6 +47,8 @@ def _block(console: Console, block: Block, clock: str) -> Group:
     heading = Text(block.title, style="bold cyan")
     if block.workload != block.label:
         heading.append(f"   {block.workload}", style="dim")
+    if block.clock_note:
+        heading.append(f"\n{block.clock_note}", style="not bold dim")
     tables = _packed(console, block, clock)
     notes = {number: row.failure for number, row in failures(block.rows)}
     reasons = [
