@@ -74,11 +74,20 @@ class _Walk:
                 if not offset and length in (0, self.sizes.get(region, 0)):
                     self.sizes.pop(region, None)
                     self.counts.pop(region, None)
-            case p.Remap(region, _, length, target, new_length):
-                self.sizes[target] = new_length or length
-                self.counts[target] = min(self.counts.pop(region, 0), self.sizes[target])
+            case p.Remap(region, offset, length, target, new_length):
+                self.remap(region, (offset, length), target, new_length or length)
             case _:
                 return
+
+    def remap(self, region: int, part: tuple[int, int], target: int, size: int) -> None:
+        """What was populated is taken to be in the part that moves; the rest stays mapped."""
+        count = self.counts.get(region, 0)
+        self.sizes[target] = size
+        self.counts[target] = min(count, size)
+        self.counts[region] = count - self.counts[target]
+        if part == (0, self.sizes.get(region, part[1])):
+            self.sizes.pop(region, None)
+            del self.counts[region]
 
     def populate(self, step: p.Step) -> None:
         match step:

@@ -64,6 +64,14 @@ def test_regions_add_up_while_they_live() -> None:
     assert run("memset", p.Map(0, MIB), p.Remap(0, 0, MIB, 1, 0)) == MIB
 
 
+def test_what_moved_is_counted_once_and_what_stayed_goes_on_counting() -> None:
+    half, move = MIB // 2, p.Remap(0, 0, MIB // 2, 1, 0)
+    assert run("memset", p.Map(0, MIB), move) == MIB
+    again = p.Touch(0, half, half, "write", PAGE)
+    assert run("anon", p.Map(0, MIB), move, again) == half
+    assert run("anon", p.Map(0, MIB), p.Remap(0, 0, MIB, 1, 0), again) == 0
+
+
 def test_a_child_copies_beside_its_parent() -> None:
     child = (p.Touch(0, 0, MIB, "write", PAGE),)
     assert run("memset", p.Map(0, MIB), p.Fork(child)) == 2 * MIB
