@@ -1,0 +1,27 @@
+"""What the distribution's entry point loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import click
+
+from refbench.backend import Backend
+from refbench.hookspecs import hookimpl
+from refbench_simulator.backend import SimulatorBackend
+
+refbench_api_version = 1
+
+
+@hookimpl
+def refbench_backends() -> Iterable[Backend]:
+    """The simulator."""
+    return (SimulatorBackend(),)
+
+
+@hookimpl
+def refbench_commands() -> Iterable[click.Command]:
+    """The commands that are about the simulator alone."""
+    from refbench_simulator import machine_command
+
+    return (machine_command.command,)
