@@ -41,6 +41,31 @@ def test_a_fork_counts_exactly_its_copies(ask_agent: Ask, page: int, first: str)
         assert len(sample.observations) == 2
 
 
+OWN = """observe all
+map 0 {size}
+fork
+parent
+  phase parent
+  touch 0 0 {size} read {page}
+  phase map
+  map 1 {size}
+  phase -
+end
+"""
+
+
+@pytest.mark.parametrize("mechanism", ["uffd", "uffd:atfork=yes", "uffd-sigbus", "segv"])
+def test_a_mechanisms_own_memory_costs_no_fault_after_a_fork(
+    ask_agent: Ask, page: int, mechanism: str
+) -> None:
+    """Its handler's stack and its tables are copy-on-write, as the agent's own memory is."""
+    text = OWN.format(size=8 * page, page=page)
+    for sample in ask_agent(text, mechanism=mechanism, iterations=3).samples:
+        faults = 0 if mechanism == "uffd-sigbus" else 8
+        assert sample.phases["parent"].minor_faults == faults
+        assert sample.phases["map"].minor_faults == 0
+
+
 def test_forks_nest_to_the_limit(ask_agent: Ask, page: int) -> None:
     lines = ["observe all", f"map 0 {page}", f"touch 0 0 {page} write {page} value=99"]
     for depth in range(16):

@@ -154,6 +154,7 @@ extern const char *const verb_names[VERBS];
 void *area_new(size_t size, bool for_children);
 int area_shared(void);
 int area_note(void);
+int area_note_setup(bool done);
 void area_prefault(void);
 void area_prefault_slot(void *slot, size_t size);
 

@@ -23,13 +23,17 @@
 #define MAX_OWN 64
 #define STACK_BYTES (48u << 10)
 
+/* How a mapping is faulted in: loads, stores, not at all, or stores to what is there already. */
+enum how { LOAD, STORE, LEAVE, STORE_PRESENT };
+
 struct own {
 	uintptr_t start, end;
-	bool write;
+	enum how how;
 };
 
 static struct own own[MAX_OWN];
 static int own_count;
+static int lasting_count;	/* of those, what is not made anew for every sample */
 
 /* Whole pages, there already. `for_children`: written by forked children too. NULL: none left. */
 void *area_new(size_t size, bool for_children)
@@ -63,6 +67,25 @@ static void touch_range(uintptr_t start, uintptr_t end, bool write)
 		touch_page((unsigned char *)start, write);
 }
 
+/* Stores to the pages of private memory that are there already. */
+static void touch_present(uintptr_t start, uintptr_t end)
+{
+	unsigned char present[64];
+
+	while (start < end) {
+		size_t pages = (end - start) / context.page_size;
+
+		if (pages > sizeof(present))
+			pages = sizeof(present);
+		if (mincore((void *)start, pages * context.page_size, present))
+			return;
+		for (size_t i = 0; i < pages; i++)
+			if (present[i] & 1)
+				touch_page((unsigned char *)start + i * context.page_size, true);
+		start += pages * context.page_size;
+	}
+}
+
 /*
  * The kernel writes to a registered rseq area whenever the thread was preempted: a copy-on-write
  * fault at no fixed moment after fork(2). The agent has no use for it.
@@ -79,7 +102,7 @@ static void leave_rseq(void)
 }
 
 /* One line of /proc/self/maps. Of the kernel's own mappings and of what cannot fault: nothing. */
-static void note_line(const char *line)
+static void note_lasting(const char *line)
 {
 	unsigned long start, end, inode;
 	char access[5];
@@ -94,19 +117,46 @@ static void note_line(const char *line)
 		return;
 	if (!strncmp(line + name, "[stack", 6))
 		return;
-	own[own_count++] = (struct own){ start, end, access[1] == 'w' };
+	own[own_count++] = (struct own){ start, end, access[1] == 'w' ? STORE : LOAD };
 }
 
-/* Remember which mappings are the agent's own; called before a program maps anything. */
-int area_note(void)
+/* What of a range of private memory is not noted yet. */
+static void note_rest(uintptr_t start, uintptr_t end, enum how how)
+{
+	for (int i = 0; i < own_count; i++) {
+		struct own known = own[i];
+
+		if (known.start >= end || known.end <= start)
+			continue;
+		if (known.start > start)
+			note_rest(start, known.start, how);
+		if (known.end < end)
+			note_rest(known.end, end, how);
+		return;
+	}
+	if (own_count < MAX_OWN)
+		own[own_count++] = (struct own){ start, end, how };
+}
+
+static void note_line(const char *line, enum how how)
+{
+	unsigned long start, end;
+	char access[5];
+
+	if (how == LOAD)
+		note_lasting(line);
+	else if (sscanf(line, "%lx-%lx %4s", &start, &end, access) == 3 &&
+		 !strncmp(access, "rw-p", 4))
+		note_rest(start, end, how);
+}
+
+static int note_lines(enum how how)
 {
 	size_t used = 0;
 	ssize_t got;
 	char *line, *next;
 	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 
-	leave_rseq();
-	own_count = 0;
 	if (fd < 0)
 		return -1;
 	while ((got = read(fd, shared->text + used, TEXT_SIZE - 1 - used)) > 0)
@@ -119,9 +169,31 @@ int area_note(void)
 		if (!next)
 			break;
 		*next++ = '\0';
-		note_line(line);
+		note_line(line, how);
 	}
 	return 0;
+}
+
+/* Remember which mappings are the agent's own; called before a program maps anything. */
+int area_note(void)
+{
+	leave_rseq();
+	own_count = 0;
+	if (note_lines(LOAD))
+		return -1;
+	lasting_count = own_count;
+	return 0;
+}
+
+/*
+ * What a mechanism maps in setup() for itself is faulted in after fork(2) too, but only what it
+ * uses: its tables are larger. Called before setup(), which notes what is not its own, and after.
+ */
+int area_note_setup(bool done)
+{
+	if (!done)
+		own_count = lasting_count;
+	return note_lines(done ? STORE_PRESENT : LEAVE);
 }
 
 /* What of the stack the agent may still grow into. */
@@ -146,7 +218,11 @@ void area_prefault(void)
 	prefault_stack();
 	/* The frames of our callers, up to the environment at the top. */
 	touch_range(here & ~(uintptr_t)(context.page_size - 1), (uintptr_t)environ, true);
-	for (int i = 0; i < own_count; i++)
-		touch_range(own[i].start, own[i].end, own[i].write);
+	for (int i = 0; i < own_count; i++) {
+		if (own[i].how == STORE_PRESENT)
+			touch_present(own[i].start, own[i].end);
+		else if (own[i].how != LEAVE)
+			touch_range(own[i].start, own[i].end, own[i].how == STORE);
+	}
 	(void)now_ns();
 }

@@ -283,6 +283,9 @@ int sample_run(void)
 	memset(shared->memory, 0, sizeof(shared->memory));
 	atomic_store(&shared->observed, 0);
 	merging_forget();
+	if (area_note_setup(false))
+		return fail_step(&program.steps[0], RB_UNSUPPORTED, errno,
+				 "/proc/self/maps cannot be read");
 	area_prefault();
 	if (memory_start())
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, 0,
@@ -295,6 +298,9 @@ int sample_run(void)
 		report_agent();
 	if (rc)
 		return -1;
+	if (area_note_setup(true))
+		return fail_step(&program.steps[0], RB_UNSUPPORTED, errno,
+				 "/proc/self/maps cannot be read");
 	if (program.count)
 		rc = block_run(&alone, 0, program.count);
 	phase_enter(-1);
