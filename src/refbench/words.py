@@ -166,6 +166,9 @@ class Mechanism:
     populates: Populates = "load"
     owns_signals: bool = False
     """True when it takes the process's fault signals: refused by :mod:`refbench.native`."""
+    model: str = ""
+    """What stands for it in the simulator, as ``package.module:Class``; empty: refbench's own
+    model of that name, where there is one."""
 
     def canonical(self, spec: Spec) -> Spec:
         """``spec`` checked against the options, in its normal spelling."""

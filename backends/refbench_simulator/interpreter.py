@@ -1,0 +1,298 @@
+"""The interpreter: a program's steps as calls of the modelled kernel, one sample at a time.
+
+It does what ``native/agent/run.c``, ``fork.c`` and ``threads.c`` do, in the same order.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Sequence
+
+from refbench import program as p
+from refbench.errors import CellError, LimitHit, UsageError
+from refbench.samples import MemorySnapshot
+from refbench_simulator import checking, snapshots
+from refbench_simulator.model import advice, faults, forking, mapping, moving
+from refbench_simulator.model.machine import Machine, Refusal, Trapped
+from refbench_simulator.model.space import Prot
+from refbench_simulator.numbering import Node
+from refbench_simulator.phases import Phases
+from refbench_simulator.process import Process
+from refbench_simulator.stamps import Places, Stamp
+
+_PROTECTIONS = {"none": Prot.NONE, "read": Prot.READ, "readwrite": Prot.READ | Prot.WRITE}
+_OWN_FAULTS_A_FORK = 1
+"""The parent's stack page is shared with the child after fork(2), and copied at the parent's next
+store to it: tests/backends/host/test_counts.py."""
+
+
+class Interpreter:
+    """Runs one sample of a program in a machine of its own."""
+
+    def __init__(
+        self, machine: Machine, first: Process, observer: checking.Observer, *, index: int
+    ) -> None:
+        self.machine = machine
+        self.observer = observer
+        self.index = index
+        self.phases = Phases(machine)
+        self.memory: dict[str, MemorySnapshot] = {}
+        self.process = first
+        self._thread: tuple[int, int] = (0, 0)
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        """The whole program, with setting up before it and taking down behind it.
+
+        :raises CellError: when the run ends there.
+        """
+        process = self.process
+        self._measure("start")
+        self.phases.enter("setup")
+        process.model.setup(process.space)
+        self.phases.enter("")
+        self.block(nodes)
+        self.phases.enter("")
+        process.model.teardown(process.space)
+
+    def block(self, nodes: Sequence[Node]) -> None:
+        """Steps in their order."""
+        for node in nodes:
+            self._step(node)
+
+    def _step(self, node: Node) -> None:
+        match node.step:
+            case p.Phase(name):
+                self.phases.enter(name)
+            case p.Map():
+                self._map(node, node.step)
+            case p.MapAnonymous():
+                self._map_anonymous(node, node.step)
+            case p.Unmap():
+                self._unmap(node, node.step)
+            case p.Touch():
+                self._touch(node, node.step)
+            case p.Remap():
+                self._remap(node, node.step)
+            case p.Advise() | p.Protect() | p.Lock():
+                self._call(node, node.step)
+            case p.Repeat(count):
+                for _ in range(count):
+                    self.block(node.bodies[0])
+            case p.Fork():
+                self._fork(node, node.step)
+            case p.Parallel():
+                self._parallel(node, node.step)
+            case p.Reference(action):
+                self._observed(node, lambda: self.process.model.tamper(action))
+            case _:
+                phase = self.phases.stop()
+                self._unseen(node)
+                self.phases.go(phase)
+
+    def _unseen(self, node: Node) -> None:
+        """Steps that the clock does not see."""
+        match node.step:
+            case p.Measure(label):
+                self._measure(label)
+            case p.Expect():
+                if not (node.step.once and self.index):
+                    self.observer.expect(self.process, node)
+            case p.KernelReads():
+                self.observer.kernel_reads(self.process, node)
+            case p.KernelWrites():
+                self.observer.kernel_writes(self.process, node)
+            case p.Settle():
+                self.process.model.settle(self.process.space)
+            case p.KernelLog():
+                self.observer.fine(node)
+            case _:
+                raise UsageError(f"The model knows no step {type(node.step).__name__}.")
+
+    def _measure(self, label: str) -> None:
+        self.memory[label] = snapshots.take(self.machine, self.process)
+
+    # -- mapping ---------------------------------------------------------------------------
+
+    def _map(self, node: Node, step: p.Map) -> None:
+        region = self.process.region(step.region)
+        if region.size:
+            raise _fail(node, "the region is mapped already")
+        rows = self.machine.rows.between(step.region, 0, step.size)
+        self.process.model.map(self.process.space, rows, populate=step.populate)
+        region.size, region.by_mechanism = step.size, True
+
+    def _map_anonymous(self, node: Node, step: p.MapAnonymous) -> None:
+        region, after = self.process.region(step.region), self.process.region(step.after)
+        if region.size or not after.size:
+            what = "is mapped already" if region.size else "before it is not mapped"
+            raise _fail(node, f"the region {what}")
+        if after.size != self.machine.rows.regions[step.after].most:
+            raise _fail(node, "the model wants the region before it at its largest size")
+        self.machine.system_call()
+        rows = self.machine.rows.between(step.region, 0, step.size)
+        if self._observed(node, lambda: mapping.map_range(self.process.space, rows)):
+            region.size, region.by_mechanism = step.size, False
+
+    def _unmap(self, node: Node, step: p.Unmap) -> None:
+        process, region = self.process, self.process.region(step.region)
+        length = step.length or max(region.size - step.offset, 0)
+        if not length:
+            raise _fail(node, "the region is not mapped there")
+        rows = self.machine.rows.between(step.region, step.offset, length)
+        if region.by_mechanism:
+            process.model.forget(process.space, rows)
+        self.machine.system_call()
+        try:
+            mapping.unmap_range(process.space, rows)
+        except Refusal as refusal:
+            raise LimitHit(
+                f"Line {node.line}, unmap: the kernel refused: {checking.text(refusal.errno)}.",
+                wanted=0,
+                limit=0,
+            ) from None
+        if not step.offset and length >= region.size:
+            region.size = 0
+
+    def _remap(self, node: Node, step: p.Remap) -> None:
+        process, rows = self.process, self.machine.rows
+        source, target = process.region(step.region), process.region(step.target)
+        if target.size:
+            raise _fail(node, "the target is mapped already")
+        new = step.new_length or step.length
+        size = rows.page_size
+        self.machine.system_call()
+
+        def move() -> None:
+            moving.remap(
+                process.space,
+                rows.between(step.region, step.offset, step.length),
+                rows.between(step.target, 0, new),
+                step.length // size,
+                new // size,
+            )
+
+        if self._observed(node, move):
+            target.size, target.by_mechanism = new, source.by_mechanism
+            if not step.offset and step.length >= source.size:
+                source.size = 0
+
+    def _call(self, node: Node, step: p.Advise | p.Protect | p.Lock) -> None:
+        """A system call that the program only asks about."""
+        space = self.process.space
+        rows = self.machine.rows.between(step.region, step.offset, step.length)
+        self.machine.system_call()
+
+        def call() -> None:
+            match step:
+                case p.Advise():
+                    advice.advise(space, rows, step.advice)
+                case p.Protect():
+                    mapping.protect_range(space, rows, _PROTECTIONS[step.protection])
+                case p.Lock():
+                    advice.lock(space, rows, on=step.on)
+
+        self._observed(node, call)
+
+    def _observed(self, node: Node, call: Callable[[], None]) -> bool:
+        """Whether the kernel did it; if not, that is an observation."""
+        try:
+            call()
+        except Refusal as refusal:
+            detail = ""
+            if isinstance(node.step, p.Reference) and refusal.errno == errno.EOPNOTSUPP:
+                detail = "the mechanism has no reference page"
+            self.observer.refused(node, refusal.errno, detail)
+            return False
+        self.observer.fine(node)
+        return True
+
+    # -- touching --------------------------------------------------------------------------
+
+    def _touch(self, node: Node, step: p.Touch) -> None:
+        thread, _ = self._thread
+        if step.shared and thread:
+            # The first thread stands for all of them: each place is touched once.
+            return
+        space = self.process.space
+        visit = self.machine.rows.visit(step)
+        done = visit.rows
+        self.machine.ledger.add("user space accesses", touch=_places(self.machine, visit))
+        try:
+            for store in (False, True):
+                if step.access == "readwrite" or store == (step.access == "write"):
+                    faults.access(space, visit.rows, store=store)
+        except Trapped as trapped:
+            stop = int((visit.rows == trapped.row).argmax())
+            done = visit.rows[:stop]
+            self.observer.trapped(self.process, node, trapped)
+        if step.access != "read":
+            self._stamp(step, done)
+
+    def _stamp(self, step: p.Touch, rows: checking.Index) -> None:
+        """What was stored is in the pages of ``rows``."""
+        reach = self.machine.rows.visit(step).reach
+        base = self.machine.rows.regions[step.region].base
+        chosen = None if reach.chosen is None or reach.count == _all(step) else reach.chosen
+        stamp = Stamp(
+            start=base + reach.offset + (0 if chosen is not None else reach.first * reach.stride),
+            stride=reach.stride,
+            count=_all(step) if chosen is not None else reach.last - reach.first,
+            size=reach.size,
+            end=base + reach.end,
+            value=step.value,
+            places=None if chosen is None else Places(chosen),
+        )
+        checking.stamp(self.process.space, rows, stamp)
+
+    # -- processes and threads -------------------------------------------------------------
+
+    def _fork(self, node: Node, step: p.Fork) -> None:
+        parent = self.process
+        parent.model.before_fork(parent.space)
+        self.machine.system_call()
+        child = parent.fork()
+        self.machine.counters.minor += _OWN_FAULTS_A_FORK
+        phase = self.phases.stop()
+        first, second = (child, node.bodies[0]), (parent, node.bodies[1])
+        self.process = child
+        self.phases.enter("atfork")
+        if not child.model.after_fork_child(child.space):
+            self.phases.drop("atfork")
+        self.phases.enter("")
+        for process, body in (second, first) if step.parent_first else (first, second):
+            self.process = process
+            if process is parent:
+                self.phases.go(phase)
+            self.block(body)
+            stopped = self.phases.stop()
+            if process is parent:
+                phase = stopped
+        self.process = parent
+        self.phases.go(phase)
+        forking.end(child.space)
+
+    def _parallel(self, node: Node, step: p.Parallel) -> None:
+        for group, body in zip(step.groups, node.bodies, strict=True):
+            for number in range(group.count):
+                self._thread = (number, group.count)
+                self.block(body)
+        self._thread = (0, 0)
+
+
+def _places(machine: Machine, visit: object) -> int:
+    return int(getattr(visit, "places", 0))
+
+
+def _all(step: p.Touch) -> int:
+    return -(-step.length // step.stride)
+
+
+def _fail(node: Node, what: str) -> CellError:
+    verb = type(node.step).__name__.lower().replace("mapanonymous", "map-anonymous")
+    raise UsageFailure(f"Line {node.line}, {verb}: {what}.")
+
+
+class UsageFailure(CellError):
+    """A program that cannot be understood: ends the run, and is returned."""
+
+    kind = "usage"

@@ -1,0 +1,76 @@
+"""The model of ``native/mechanisms/memfd_full.c``: one file as large as the mapping."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refbench.grammar import Values
+from refbench_simulator.knobs import Kernel
+from refbench_simulator.mechanism import Action, Model
+from refbench_simulator.mechanisms import sealed
+from refbench_simulator.model.machine import Machine
+from refbench_simulator.model.space import NO_FILE, AddressSpace
+from refbench_simulator.rows import Traits
+
+
+class MemfdFull(Model):
+    """One mmap call and one VMA, at the price of the memory."""
+
+    def __init__(self, machine: Machine, options: Values) -> None:
+        super().__init__(machine, options)
+        self.latest = -1
+        """The file whose descriptor is open."""
+
+    @classmethod
+    def traits(cls, options: Values, kernel: Kernel) -> Traits:
+        """Loads map several pages at once."""
+        return Traits(file=True)
+
+    def setup(self, space: AddressSpace) -> None:
+        """A file of one page shows that they can be made."""
+        probe = sealed.make(self.machine, 1, 1, repeats=False)
+        self.machine.files[probe].users = 0
+        self.latest = -1
+
+    def map(self, space: AddressSpace, rows: slice, *, populate: bool) -> None:
+        """Make the file, map it."""
+        self._close()
+        page = space.rows.page
+        pages = int(space.rows.last[rows.stop - 1] - page[rows.start])
+        self.latest = sealed.make(self.machine, pages, pages, repeats=False)
+        self.map_new(
+            space,
+            rows,
+            populate=populate,
+            file=self.latest,
+            pgoff=page[rows] - page[rows.start],
+        )
+
+    def _close(self) -> None:
+        if self.latest >= 0:
+            self.machine.system_call()
+        self.latest = -1
+
+    def forget(self, space: AddressSpace, rows: slice) -> None:
+        """The descriptor is closed with the last part of its mapping."""
+        if self.latest < 0:
+            return
+        mine = space.mapped & (space.file == self.latest)
+        mine[rows] = False
+        if not mine.any():
+            self._close()
+
+    def held(self, space: AddressSpace) -> int:
+        """A file is held as a whole as long as any part of it is mapped."""
+        numbers = np.unique(space.file[space.mapped & (space.file != NO_FILE)])
+        files = [self.machine.files[number] for number in numbers.tolist()]
+        return sum(file.allocated for file in files) * self.machine.kernel.page_size
+
+    def tamper(self, action: Action) -> None:
+        """See :mod:`refbench_simulator.mechanisms.sealed`."""
+        sealed.tamper(action)
+        self.latest = -1
+
+    def teardown(self, space: AddressSpace) -> None:
+        """Close the descriptor."""
+        self._close()

@@ -1,0 +1,108 @@
+"""What /proc and the memory cgroup would say: fs/proc/task_mmu.c, mm/memcontrol.c."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.model.machine import Machine
+from refbench_simulator.model.space import AddressSpace, Pte
+
+Index = NDArray[np.int64]
+_PSS_SHIFT = 12
+"""Fraction bits of PSS: fs/proc/task_mmu.c."""
+VMA_BYTES = 256
+"""A ``vm_area_struct`` in its slab, with its part of the maple tree."""
+ANON_VMA_BYTES = 192
+"""An ``anon_vma`` and an ``anon_vma_chain``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Bytes of a process in proportion to who else shows its pages."""
+
+    pss: int
+    uss: int
+    merged: int
+    """Bytes that KSM has merged."""
+
+
+def shares(space: AddressSpace) -> Shares:
+    """PSS, USS and merged memory: ``smaps_account()``."""
+    size = space.machine.kernel.page_size
+    folios = space.machine.folios
+    rows = np.flatnonzero(space.pte == Pte.ANON)
+    ids = space.folio[rows]
+    weight = space.rows.weight[rows]
+    mapcount = folios.mapcount[ids].astype(np.int64)
+    merged = folios.merged[ids] > 0
+    if merged.any():
+        mapcount[merged] = _merged_mapcounts(space.machine, folios.merged[ids[merged]])
+    part = (size << _PSS_SHIFT) // np.maximum(mapcount, 1)
+    pss = int((part * weight).sum())
+    uss = int(weight[mapcount == 1].sum())
+    for pages, count in _file_shares(space):
+        pss += int((((size << _PSS_SHIFT) // count) * pages).sum())
+        uss += int(pages[count == 1].sum())
+    return Shares((pss >> _PSS_SHIFT) // 1024 * 1024, uss * size, int(weight[merged].sum()) * size)
+
+
+def _merged_mapcounts(machine: Machine, numbers: NDArray[np.int32]) -> Index:
+    """How many entries show each KSM page."""
+    counts: dict[int, int] = {}
+    for space in machine.spaces:
+        rows = np.flatnonzero(space.pte == Pte.ANON)
+        found = machine.folios.merged[space.folio[rows]]
+        weights = space.rows.weight[rows]
+        for number in np.unique(found[found > 0]).tolist():
+            counts[number] = counts.get(number, 0) + int(weights[found == number].sum())
+    return np.array([counts[number] for number in numbers.tolist()], np.int64)
+
+
+def _file_shares(space: AddressSpace) -> list[tuple[Index, Index]]:
+    """For each file that the process shows: pages, and how many entries show each of them."""
+    found = []
+    mine = np.flatnonzero(space.pte == Pte.FILE)
+    for number in np.unique(space.file[mine]).tolist():
+        file = space.machine.files[number]
+        edges: list[Index] = []
+        changes: list[Index] = []
+        for other in space.machine.spaces:
+            rows = np.flatnonzero((other.pte == Pte.FILE) & (other.file == number))
+            times = other.rows.copies[rows] if file.repeats else np.ones(rows.size, np.int64)
+            low = other.pgoff[rows]
+            edges += [low, low + other.rows.length[rows]]
+            changes += [times, -times]
+        at, inverse = np.unique(np.concatenate(edges), return_inverse=True)
+        levels = np.cumsum(np.bincount(inverse, np.concatenate(changes), at.size)).astype(np.int64)
+        rows = mine[space.file[mine] == number]
+        low = np.searchsorted(at, space.pgoff[rows])
+        high = np.searchsorted(at, space.pgoff[rows] + space.rows.length[rows])
+        pieces = high - low
+        inside = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        index = np.repeat(low, pieces) + inside
+        pages = (at[index + 1] - at[index]) * np.repeat(space.rows.copies[rows], pieces)
+        found.append((pages, levels[index]))
+    return found
+
+
+def slab(machine: Machine) -> int:
+    """Bytes of kernel objects: VMAs and what belongs to them, of all processes."""
+    total = 0
+    for space in machine.spaces:
+        owned = space.start & (space.anon_vma > 0)
+        total += space.vmas * VMA_BYTES
+        total += int((space.rows.copies * space.chain)[owned].sum()) * ANON_VMA_BYTES
+    return total
+
+
+def file_pages(machine: Machine) -> int:
+    """Pages of files that somebody keeps."""
+    return sum(file.allocated for file in machine.files if file.users > 0)
+
+
+def table_pages(machine: Machine) -> int:
+    """Page table pages of all processes."""
+    return sum(space.tables.count for space in machine.spaces)

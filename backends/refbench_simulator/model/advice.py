@@ -1,0 +1,143 @@
+"""madvise(2), mlock(2) and munlock(2): mm/madvise.c, mm/mlock.c, mm/gup.c."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+
+from refbench_simulator.model.faults import populate
+from refbench_simulator.model.machine import Refusal, Trapped
+from refbench_simulator.model.mapping import mapped_pieces, modify, zap
+from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
+
+_SETS = {
+    "hugepage": (Flag.HUGEPAGE, Flag.NOHUGEPAGE),
+    "nohugepage": (Flag.NOHUGEPAGE, Flag.HUGEPAGE),
+    "mergeable": (Flag.MERGEABLE, Flag(0)),
+    "unmergeable": (Flag(0), Flag.MERGEABLE),
+}
+"""Advice that changes VMA flags: what is set and what is cleared."""
+
+
+def advise(space: AddressSpace, rows: slice, advice: str) -> None:
+    """madvise(2) of a range.
+
+    :raises Refusal: EINVAL for a VMA that it is not for, at once; ENOMEM for a hole, after all
+        VMAs of the range are done; EFAULT and EINVAL of populating.
+    """
+    pieces, hole = mapped_pieces(space, rows)
+    if advice in ("populate-read", "populate-write"):
+        _populate(space, rows, pieces, hole, store=advice == "populate-write")
+        return
+    for piece in pieces:
+        if advice in _SETS:
+            _set_flags(space, piece, advice)
+        else:
+            _DOES[advice](space, piece)
+    if hole:
+        raise Refusal(errno.ENOMEM)
+
+
+def _set_flags(space: AddressSpace, part: slice, advice: str) -> None:
+    on, off = _SETS[advice]
+    old = Flag(int(space.flags[part.start]))
+    new = (old | on) & ~off
+    if new != old:
+        modify(space, part, lambda space, rows: _put_flags(space, rows, new))
+
+
+def _put_flags(space: AddressSpace, rows: slice, flags: Flag) -> None:
+    space.flags[rows] = flags
+
+
+def _dont_need(space: AddressSpace, part: slice) -> None:
+    """``madvise_dontneed_single_vma()``: the entries go; what a file shows comes back."""
+    if space.flags[part.start] & Flag.LOCKED:
+        raise Refusal(errno.EINVAL)
+    kernel = space.machine.kernel
+    rows = np.arange(part.start, part.stop)
+    zap(space, rows[space.pte[part] != Pte.NONE])
+    first, behind = int(space.rows.page[part.start]), int(space.rows.last[part.stop - 1])
+    if kernel.reclaims_tables and behind - first >= kernel.entries:
+        space.tables.reclaim(rows, first, behind, kernel.entries)
+
+
+def _free(space: AddressSpace, part: slice) -> None:
+    """``madvise_free_single_vma()``: pages may go when memory is short, until they are stored to."""
+    if space.file[part.start] != NO_FILE:
+        raise Refusal(errno.EINVAL)
+    rows = np.arange(part.start, part.stop)
+    swapped = rows[space.pte[part] == Pte.SWAP]
+    zap(space, swapped)
+    shown = rows[space.pte[part] == Pte.ANON]
+    folios = space.machine.folios
+    mine = space.folio[shown]
+    folios.lazy[mine] |= folios.mapcount[mine] == 1
+
+
+def _nothing(space: AddressSpace, part: slice) -> None:
+    """Advice that changes no count here."""
+
+
+def _reclaimable(space: AddressSpace, part: slice) -> None:
+    """``madvise_cold()`` and ``madvise_pageout()`` are refused for locked VMAs."""
+    if space.flags[part.start] & Flag.LOCKED:
+        raise Refusal(errno.EINVAL)
+
+
+def _collapse(space: AddressSpace, part: slice) -> None:
+    raise Refusal(errno.EINVAL)
+
+
+_DOES = {
+    "dontneed": _dont_need,
+    "free": _free,
+    "cold": _reclaimable,
+    "pageout": _reclaimable,
+    "willneed": _nothing,
+    "collapse": _collapse,
+}
+
+
+def _populate(
+    space: AddressSpace, rows: slice, pieces: list[slice], hole: bool, *, store: bool
+) -> None:
+    """``madvise_populate()``: VMA by VMA, up to the first that permits it not."""
+    at = rows.start
+    for piece in pieces:
+        if piece.start != at:
+            raise Refusal(errno.ENOMEM)
+        at = piece.stop
+        if not space.prot[piece.start] & (Prot.WRITE if store else Prot.READ):
+            raise Refusal(errno.EINVAL)
+        try:
+            populate(space, piece, store=store)
+        except Trapped:
+            raise Refusal(errno.EFAULT) from None
+    if hole:
+        raise Refusal(errno.ENOMEM)
+
+
+def lock(space: AddressSpace, rows: slice, *, on: bool) -> None:
+    """mlock(2) and munlock(2). Locking faults everything in, for writing where it is permitted.
+
+    :raises Refusal: ENOMEM for a hole, or for what permits no access.
+    """
+    pieces, _ = mapped_pieces(space, rows)
+    at = rows.start
+    for piece in pieces:
+        if piece.start != at:
+            raise Refusal(errno.ENOMEM)
+        at = piece.stop
+        old = Flag(int(space.flags[piece.start]))
+        new = old | Flag.LOCKED if on else old & ~Flag.LOCKED
+        if new != old:
+            modify(space, piece, lambda space, part, new=new: _put_flags(space, part, new))
+    if at != rows.stop:
+        raise Refusal(errno.ENOMEM)
+    if on:
+        try:
+            populate(space, rows)
+        except Trapped:
+            raise Refusal(errno.ENOMEM) from None

@@ -1,0 +1,105 @@
+"""Loads from file mappings: ``do_read_fault()`` and fault-around of mm/memory.c.
+
+A fault maps the cached pages of an aligned window around it, as far as the VMA and the page table
+reach. A window that the VMA's start cuts short is as long as any other, so that it overlaps the
+next one: there, the order of the loads decides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.model.mapping import count_file
+from refbench_simulator.model.space import AddressSpace, Pte
+
+Index = NDArray[np.int64]
+
+
+def load(space: AddressSpace, rows: Index) -> None:
+    """Show file pages in ``rows``, which have no entries and are not behind the file's end."""
+    if not rows.size:
+        return
+    kinds = np.array([file.kind == "shmem" for file in space.machine.files])
+    cached = kinds[space.file[rows]]
+    _one_by_one(space, rows[~cached])
+    rows = rows[cached]
+    if space.machine.kernel.around == 1:
+        _one_by_one(space, rows)
+        return
+    first = _starts(space, rows)
+    size = space.machine.kernel.around
+    page, start = space.rows.page[rows], space.rows.page[first]
+    # Up to the end of the second window, what is mapped depends on the order.
+    odd = (start % size != 0) & (page < -(-start // size) * size + size)
+    for row in rows[odd].tolist():
+        if space.pte[row] == Pte.NONE:
+            _window(space, row)
+    _windows(space, rows[~odd], first[~odd])
+
+
+def _starts(space: AddressSpace, rows: Index) -> Index:
+    """The first row of each row's VMA."""
+    starts = np.flatnonzero(space.start)
+    return np.asarray(starts[np.searchsorted(starts, rows, side="right") - 1])
+
+
+def _one_by_one(space: AddressSpace, rows: Index) -> None:
+    if rows.size:
+        _show(space, rows, faults=space.pages(rows))
+
+
+def _window(space: AddressSpace, row: int) -> None:
+    """``do_fault_around()`` for one fault."""
+    size, entries = space.machine.kernel.around, space.machine.kernel.entries
+    vma = space.vma(row)
+    start, page = int(space.rows.page[vma.start]), int(space.rows.page[row])
+    low = max(page // size * size, start)
+    table_end = (page // entries + 1) * entries
+    high = min(low + size, table_end)
+    pages = space.rows.page[vma]
+    inside = vma.start + np.flatnonzero((pages >= low) & (pages < high))
+    _show(space, _mappable(space, inside), faults=1)
+
+
+def _windows(space: AddressSpace, rows: Index, first: Index) -> None:
+    """Windows that do not overlap, all at once."""
+    if not rows.size:
+        return
+    size = space.machine.kernel.around
+    mapped = np.flatnonzero(space.mapped)
+    window = space.rows.page[mapped] // size
+    vma = np.cumsum(space.start[mapped])
+    # A row of several windows is cut at their bounds, and so lies in none partly.
+    keys = vma * (int(window.max()) + 1) + window
+    mine = keys[np.searchsorted(mapped, rows)]
+    hit = np.unique(mine)
+    shown = mapped[np.isin(keys, hit)]
+    single = np.searchsorted(hit, mine)
+    lengths = np.zeros(hit.size, np.int64)
+    spans = -(-space.rows.length[rows] // size) * space.rows.copies[rows]
+    np.maximum.at(lengths, single, spans)
+    _show(space, _mappable(space, shown), faults=int(lengths.sum()))
+
+
+def _mappable(space: AddressSpace, rows: Index) -> Index:
+    """Rows without an entry whose pages the file has."""
+    sizes = np.array([file.pages for file in space.machine.files], np.int64)
+    inside = space.pgoff[rows] < sizes[space.file[rows]]
+    return rows[(space.pte[rows] == Pte.NONE) & inside]
+
+
+def _show(space: AddressSpace, rows: Index, *, faults: int) -> None:
+    pages = space.pages(rows)
+    machine = space.machine
+    space.pte[rows] = Pte.FILE
+    count_file(space, rows, +1)
+    made = space.tables.cover(rows)
+    machine.counters.minor += faults
+    machine.ledger.add(
+        "a load from a file's page: its cached neighbours are mapped with it",
+        trap=faults,
+        pte=faults,
+        around=pages - faults,
+        table=made,
+    )

@@ -1,0 +1,246 @@
+"""The fault path: mm/memory.c, from ``handle_mm_fault()`` on.
+
+Rows are given in the order in which they are accessed. What happens to one does not depend on
+the others, except where the text says so.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.content import PATTERN, ZERO
+from refbench_simulator.model import anon_vma, around
+from refbench_simulator.model.machine import Trapped
+from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
+
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+def access(space: AddressSpace, rows: Index, *, store: bool) -> None:
+    """User space loads from ``rows``, or stores to them, page by page.
+
+    :raises Trapped: for the first row whose signal nobody resolves; those before it are done.
+    """
+    need = Prot.WRITE if store else Prot.READ
+    while rows.size:
+        allowed = space.mapped[rows] & ((space.prot[rows] & need) != 0)
+        good = int(rows.size) if allowed.all() else int(allowed.argmin())
+        touch(space, rows[:good], store=store)
+        if good == rows.size:
+            break
+        resolve = space.on_segv
+        done = resolve(space, rows[good:], store) if resolve else 0
+        if not done:
+            raise Trapped("SIGSEGV", int(rows[good]))
+        # The access is done again, and so may fault again.
+        rows = rows[good:]
+        touch(space, rows[:done], store=store)
+        rows = rows[done:]
+    space.note_peak()
+
+
+def touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
+    """The faults of accesses that the VMAs permit, by user space or the kernel.
+
+    :raises Trapped: SIGBUS behind the end of a file, or from a userfaultfd.
+    """
+    if not rows.size:
+        return
+    stop = _behind_file(space, rows)
+    if stop is not None:
+        touch(space, rows[:stop], store=store)
+        raise Trapped("SIGBUS", int(rows[stop]))
+    missing = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
+    if missing.any():
+        _userfault(space, rows[missing], store)
+    if store:
+        _store(space, rows)
+    else:
+        _load(space, rows)
+
+
+def _behind_file(space: AddressSpace, rows: Index) -> int | None:
+    """The first of ``rows`` that would fault behind the end of its file."""
+    files = space.file[rows]
+    if (files == NO_FILE).all():
+        return None
+    sizes = np.array([file.pages for file in space.machine.files], np.int64)
+    behind = (files != NO_FILE) & (space.pte[rows] == Pte.NONE)
+    behind &= space.pgoff[rows] >= sizes[np.maximum(files, 0)]
+    return int(behind.argmax()) if behind.any() else None
+
+
+def _userfault(space: AddressSpace, rows: Index, store: bool) -> None:
+    numbers = space.ctx[rows]
+    for number in np.unique(numbers).tolist():
+        mine = rows[numbers == number]
+        resolve = space.machine.userfaults[number - 1].resolve
+        done = resolve(space, mine, store) if resolve else 0
+        if done < mine.size:
+            raise Trapped("SIGBUS", int(mine[done]))
+
+
+def _load(space: AddressSpace, rows: Index) -> None:
+    """``do_anonymous_page()`` and ``do_read_fault()``."""
+    empty = rows[space.pte[rows] == Pte.NONE]
+    swap_in(space, rows)
+    if not empty.size:
+        return
+    filed = space.file[empty] != NO_FILE
+    reference = (space.flags[empty] & Flag.REFERENCE) != 0
+    anonymous = empty[~filed | reference]
+    if anonymous.size:
+        special = np.where(
+            (space.flags[anonymous] & Flag.REFERENCE) != 0, Pte.REFERENCE, Pte.ZERO
+        )
+        space.pte[anonymous] = special
+        pages = space.pages(anonymous)
+        machine = space.machine
+        machine.counters.minor += pages
+        made = space.tables.cover(anonymous)
+        machine.ledger.add(
+            "a load shows the shared page: a special entry, no page is allocated",
+            trap=pages,
+            pte=pages,
+            table=made,
+        )
+    around.load(space, empty[filed & ~reference])
+
+
+def _store(space: AddressSpace, rows: Index) -> None:
+    """First stores, and stores to what is shared: ``do_anonymous_page()``, ``do_cow_fault()``,
+    ``do_wp_page()``."""
+    swap_in(space, rows)
+    kinds = space.pte[rows]
+    fresh = rows[(kinds != Pte.ANON)]
+    shared = rows[(kinds == Pte.ANON) & ~space.writable[rows]]
+    if fresh.size:
+        _first_store(space, fresh)
+    if shared.size:
+        _write_protected(space, shared)
+
+
+def _first_store(space: AddressSpace, rows: Index) -> None:
+    machine = space.machine
+    kinds = space.pte[rows]
+    reference = (space.flags[rows] & Flag.REFERENCE) != 0
+    copied = (space.file[rows] != NO_FILE) | reference
+    from_file = kinds == Pte.FILE
+    pages = space.pages(rows)
+    copies = space.pages(rows[copied])
+    filed = mapping_count(space, rows[from_file])
+    anon_vma.prepare(space, rows)
+    made = space.tables.cover(rows)
+    content = np.where(copied, np.int32(PATTERN), np.int32(ZERO)).astype(np.int32)
+    install(space, rows, content, writable=True)
+    machine.counters.minor += pages
+    if pages > copies:
+        machine.ledger.add(
+            "a first store to anonymous memory: a page is allocated, cleared and mapped",
+            trap=pages - copies,
+            clear=pages - copies,
+            pte=pages - copies,
+        )
+    machine.ledger.add(
+        "a first store to a page that shows the pattern: it is copied",
+        trap=copies,
+        copy=copies,
+        pte=copies,
+        zap=filed,
+    )
+    machine.ledger.add(table=made)
+
+
+def mapping_count(space: AddressSpace, rows: Index) -> int:
+    """File pages that ``rows`` no longer show."""
+    from refbench_simulator.model.mapping import count_file
+
+    return count_file(space, rows, -1)
+
+
+def install(
+    space: AddressSpace,
+    rows: Index,
+    content: NDArray[np.int32] | int,
+    *,
+    writable: NDArray[np.bool_] | bool,
+) -> None:
+    """Anonymous pages of their own for ``rows``."""
+    weight = space.rows.weight[rows]
+    space.folio[rows] = space.machine.folios.make(content, space.rows.page[rows], weight)
+    space.pte[rows] = Pte.ANON
+    space.writable[rows] = writable
+    space.anon += int(weight.sum())
+
+
+def _write_protected(space: AddressSpace, rows: Index) -> None:
+    """``do_wp_page()`` on anonymous pages: reused when nobody else has them, else copied."""
+    machine, folios = space.machine, space.machine.folios
+    old = space.folio[rows]
+    alone = ((folios.mapcount[old] == 1) | folios.exclusive[old]) & (folios.merged[old] == 0)
+    pages = space.pages(rows)
+    machine.counters.minor += pages
+    reused = rows[alone]
+    folios.exclusive[space.folio[reused]] = True
+    space.writable[reused] = True
+    copied = rows[~alone]
+    reuses = space.pages(reused)
+    machine.ledger.add(
+        "a store to a page that no other process has any more: its entry is made writable",
+        trap=reuses,
+    )
+    if not copied.size:
+        return
+    gone = space.folio[copied]
+    content, home = folios.content[gone].copy(), folios.home[gone].copy()
+    count = space.pages(copied)
+    anon_vma.prepare(space, copied)
+    space.anon -= count
+    install(space, copied, content, writable=True)
+    folios.home[space.folio[copied]] = home
+    freed = folios.drop(gone)
+    machine.ledger.add(
+        "a store to a page that another process shares: it is copied",
+        trap=count,
+        copy=count,
+        pte=count,
+        free=freed,
+    )
+
+
+def swap_in(space: AddressSpace, rows: Index) -> None:
+    """``do_swap_page()``: a major fault for each page that comes back from swap."""
+    out = rows[space.pte[rows] == Pte.SWAP]
+    if not out.size:
+        return
+    machine = space.machine
+    pages = space.pages(out)
+    space.pte[out] = Pte.ANON
+    folios = space.folio[out]
+    machine.folios.swapped[folios] = False
+    alone = machine.folios.mapcount[folios] == 1
+    machine.folios.exclusive[folios] = alone
+    space.writable[out] = False
+    space.swapped -= pages
+    space.anon += pages
+    machine.counters.major += pages
+    machine.ledger.add("a page comes back from swap", trap=pages, swap=pages, pte=pages)
+
+
+def populate(space: AddressSpace, rows: slice, *, store: bool | None = None) -> None:
+    """``populate_vma_page_range()``: the kernel faults a range in, and the faults are counted.
+
+    ``store`` None: as mlock(2) and MAP_POPULATE do, for writing where a private VMA permits it.
+
+    :raises Trapped: where the VMA permits no access.
+    """
+    for piece in space.pieces(rows):
+        index = np.arange(piece.start, piece.stop)
+        prot = int(space.prot[piece.start])
+        for_writing = bool(prot & Prot.WRITE) if store is None else store
+        if not prot or (for_writing and not prot & Prot.WRITE):
+            raise Trapped("SIGSEGV", piece.start)
+        touch(space, index, store=for_writing)
+    space.note_peak()

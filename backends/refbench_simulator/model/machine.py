@@ -1,0 +1,129 @@
+"""The modelled machine: its kernel's settings, its pages, its files, its processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.content import PATTERN, Contents
+from refbench_simulator.knobs import Kernel
+from refbench_simulator.model.events import Ledger
+from refbench_simulator.model.folios import Folios
+from refbench_simulator.model.space import AddressSpace, Resolve
+from refbench_simulator.model.tables import Layout
+from refbench_simulator.rows import Rows
+
+class Refusal(Exception):
+    """A system call that the modelled kernel refuses; ``errno`` says why."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = errno
+
+
+@dataclass(frozen=True, slots=True)
+class Trapped(Exception):
+    """An access that ends in a signal which nobody resolves."""
+
+    signal: Literal["SIGSEGV", "SIGBUS"]
+    row: int
+
+
+@dataclass(slots=True)
+class File:
+    """A file that mechanisms map."""
+
+    pages: int
+    """Its size. A page behind it faults with SIGBUS."""
+    kind: Literal["shmem", "device", "special"] = "shmem"
+    """``shmem`` counts in RssShmem; ``device`` in RssFile, one page a fault; ``special`` is shown
+    by special entries, which count nowhere."""
+    allocated: int = 0
+    """Pages of memory that it holds itself."""
+    repeats: bool = False
+    """Whether the copies of a folded row all show the same pages of it."""
+    content: int = PATTERN
+    users: int = 1
+    """Descriptors and VMAs that keep it."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the kernel and the mechanism count, from the beginning."""
+
+    minor: int = 0
+    major: int = 0
+    syscalls: int = 0
+    sigbus: int = 0
+    sigsegv: int = 0
+    messages: int = 0
+
+
+@dataclass(slots=True)
+class Userfault:
+    """An open userfaultfd."""
+
+    resolve: Resolve | None
+    """Who copies pages for it: a handler thread, or nobody yet."""
+    by_thread: bool = True
+    """False: the faulting thread gets SIGBUS, and the kernel's own accesses fail."""
+    follows_forks: bool = False
+    """UFFD_FEATURE_EVENT_FORK"""
+
+
+@dataclass(slots=True)
+class Machine:
+    """Everything that the processes of one program share."""
+
+    kernel: Kernel
+    rows: Rows
+    contents: Contents
+    layout: Layout
+    ledger: Ledger = field(default_factory=Ledger)
+    folios: Folios = field(default_factory=Folios)
+    files: list[File] = field(default_factory=list)
+    spaces: list[AddressSpace] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+    userfaults: list[Userfault] = field(default_factory=list)
+    next_anon_vma: int = 1
+    peak: int = 0
+
+    def system_call(self, count: int = 1) -> None:
+        """The program or its mechanism enters the kernel."""
+        self.counters.syscalls += count
+        self.ledger.add(syscall=count)
+
+    def new_anon_vmas(self, count: int) -> NDArray[np.int32]:
+        """Numbers of ``anon_vma`` structures that nothing else has."""
+        first = self.next_anon_vma
+        self.next_anon_vma += count
+        return np.arange(first, first + count, dtype=np.int32)
+
+    def open_file(self, file: File) -> int:
+        """Its number."""
+        self.files.append(file)
+        return len(self.files) - 1
+
+    def open_userfault(self, userfault: Userfault) -> int:
+        """Its number, from 1."""
+        self.userfaults.append(userfault)
+        return len(self.userfaults)
+
+    def heir(self, number: int) -> int:
+        """The userfaultfd that a forked child's VMAs get for their parent's, 0 for none:
+        ``dup_userfaultfd()``."""
+        parent = self.userfaults[number - 1]
+        if not parent.follows_forks:
+            return 0
+        return self.open_userfault(
+            Userfault(parent.resolve, by_thread=parent.by_thread, follows_forks=True)
+        )
+
+    def first_space(self) -> AddressSpace:
+        """The address space of the process that runs the program."""
+        space = AddressSpace(self)
+        self.spaces.append(space)
+        return space

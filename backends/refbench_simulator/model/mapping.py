@@ -1,0 +1,197 @@
+"""mmap, munmap, mprotect and every other change of VMAs: mm/mmap.c, mm/vma.c, mm/mprotect.c."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.model.machine import Refusal
+from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
+
+Index = NDArray[np.int64]
+
+RW = Prot.READ | Prot.WRITE
+
+
+def map_range(
+    space: AddressSpace,
+    rows: slice,
+    prot: Prot = RW,
+    flags: Flag = Flag(0),  # noqa: B008 - a flag is a value
+    file: int = NO_FILE,
+    starts: NDArray[np.bool_] | None = None,
+    pgoff: Index | None = None,
+) -> None:
+    """mmap(2) of a range where nothing is mapped; with ``starts`` many of them, one VMA each.
+
+    ``pgoff``: the file page that each row begins with; anonymous memory has its address.
+
+    :raises Refusal: EEXIST, or ENOMEM at ``vm.max_map_count``.
+    """
+    machine, at = space.machine, np.arange(rows.start, rows.stop)
+    if space.mapped[rows].any():
+        raise Refusal(errno.EEXIST)
+    begins = starts if starts is not None else at == rows.start
+    count = int(space.rows.copies[rows][begins].sum())
+    # do_mmap() looks before each VMA that is made, whether it will merge or not.
+    if space.map_count + count - 1 > machine.kernel.max_map_count:
+        raise Refusal(errno.ENOMEM)
+    if prot & Prot.WRITE and not flags & Flag.NORESERVE:
+        flags |= Flag.ACCOUNT
+    space.mapped[rows] = True
+    space.start[rows] = begins
+    space.prot[rows] = prot
+    space.flags[rows] = flags
+    space.file[rows] = file
+    space.pgoff[rows] = space.rows.page[rows] if pgoff is None else pgoff
+    space.anon_vma[rows] = 0
+    space.chain[rows] = 0
+    space.ctx[rows] = 0
+    machine.ledger.add(mmap=count)
+    for edge in (rows.stop, rows.start):
+        if edge < len(space.rows):
+            space.merge(edge)
+
+
+def unmap_range(space: AddressSpace, rows: slice) -> None:
+    """munmap(2) of a range; holes in it are fine.
+
+    :raises Refusal: ENOMEM when cutting a VMA in two would pass ``vm.max_map_count``.
+    """
+    machine = space.machine
+    if not space.mapped[rows].any():
+        return
+    inside = rows.start < rows.stop and space.joins(rows.start) and not space.start[rows.start]
+    ends = rows.stop < len(space.rows) and space.joins(rows.stop) and not space.start[rows.stop]
+    if inside and ends and space.vma(rows.start).stop > rows.stop:
+        if space.map_count >= machine.kernel.max_map_count:
+            raise Refusal(errno.ENOMEM)
+    if inside:
+        space.split(rows.start)
+    if ends:
+        space.split(rows.stop)
+    gone = rows.start + np.flatnonzero(space.mapped[rows])
+    machine.ledger.add(munmap=int(space.rows.copies[rows][space.start[rows]].sum()))
+    zap(space, gone)
+    space.mapped[gone] = False
+    space.start[gone] = False
+    space.tables.release(gone, np.flatnonzero(space.mapped))
+
+
+def zap(space: AddressSpace, rows: Index) -> int:
+    """``zap_pte_range()``: entries go, and with them what nothing else shows. Pages removed."""
+    machine = space.machine
+    kinds = space.pte[rows]
+    shown = rows[kinds == Pte.ANON]
+    swapped = rows[kinds == Pte.SWAP]
+    files = rows[kinds == Pte.FILE]
+    freed = machine.folios.drop(space.folio[shown])
+    machine.folios.drop(space.folio[swapped])
+    anon = space.pages(shown)
+    space.anon -= anon
+    space.swapped -= space.pages(swapped)
+    filed = count_file(space, files, -1)
+    space.pte[rows] = Pte.NONE
+    space.writable[rows] = False
+    space.huge[rows] = False
+    machine.ledger.add(zap=anon + filed, free=freed)
+    return anon + filed
+
+
+def count_file(space: AddressSpace, rows: Index, sign: int) -> int:
+    """Enter file pages that ``rows`` show, or no longer show, in the counts by kind."""
+    total = 0
+    if not rows.size:
+        return 0
+    for number in np.unique(space.file[rows]).tolist():
+        pages = space.pages(rows[space.file[rows] == number])
+        total += pages
+        if space.machine.files[number].kind == "shmem":
+            space.shmem += sign * pages
+        else:
+            space.filed += sign * pages
+    return total
+
+
+Change = Callable[[AddressSpace, slice], None]
+
+
+def modify(space: AddressSpace, part: slice, change: Change) -> None:
+    """``vma_modify()``: change a part of one VMA, merging and splitting as needed.
+
+    :raises Refusal: ENOMEM when a split would pass ``vm.max_map_count``.
+    """
+    kernel = space.machine.kernel
+    begins, ends = bool(space.start[part.start]), space.vma_end(part.start) == part.stop
+    before = {name: getattr(space, name)[part].copy() for name in ("prot", "flags", "ctx")}
+    was = space.start[part.start]
+    change(space, part)
+    space.start[part.start] = True
+    left = begins and space.can_merge(part.start)
+    next_is_start = part.stop < len(space.rows) and bool(space.start[part.stop])
+    right = ends and next_is_start and space.can_merge(part.stop)
+    splits = (not begins) + (not ends) - (1 if left and not ends else 0)
+    splits -= 1 if right and not begins else 0
+    if splits > 0 and space.map_count - (0 if begins else 1) + splits > kernel.max_map_count:
+        space.start[part.start] = was
+        for name, column in before.items():
+            getattr(space, name)[part] = column
+        raise Refusal(errno.ENOMEM)
+    if not begins:
+        space.machine.ledger.add(split=int(space.rows.copies[part.start]))
+    if not ends:
+        space.split(part.stop)
+    if begins:
+        space.merge(part.start)
+    if ends and next_is_start:
+        space.merge(part.stop)
+
+
+def mapped_pieces(space: AddressSpace, rows: slice) -> tuple[list[slice], bool]:
+    """The parts of VMAs in a range, and whether there is a hole."""
+    pieces = list(space.pieces(rows))
+    whole = sum(piece.stop - piece.start for piece in pieces) == rows.stop - rows.start
+    return pieces, not whole
+
+
+def protect_range(space: AddressSpace, rows: slice, prot: Prot) -> None:
+    """mprotect(2): ``mprotect_fixup()`` and ``change_pte_range()``.
+
+    :raises Refusal: ENOMEM for a hole, after what lies before it is changed.
+    """
+    pieces, _ = mapped_pieces(space, rows)
+    at = rows.start
+    for piece in pieces:
+        if piece.start != at:
+            raise Refusal(errno.ENOMEM)
+        at = piece.stop
+        if space.prot[piece.start] != prot:
+            modify(space, piece, lambda space, part: _set_prot(space, part, prot))
+            _change_entries(space, piece, prot)
+    if at != rows.stop:
+        raise Refusal(errno.ENOMEM)
+
+
+def _set_prot(space: AddressSpace, part: slice, prot: Prot) -> None:
+    space.prot[part] = prot
+    row = part.start
+    flags = Flag(int(space.flags[row]))
+    if prot & Prot.WRITE:
+        if not flags & (Flag.NORESERVE | Flag.ACCOUNT):
+            space.flags[part] = flags | Flag.ACCOUNT
+    elif flags & Flag.ACCOUNT and space.file[row] == NO_FILE and not space.anon_vma[row]:
+        # Nothing was ever written there: mprotect_fixup() gives the promise back.
+        space.flags[part] = flags & ~Flag.ACCOUNT
+
+
+def _change_entries(space: AddressSpace, part: slice, prot: Prot) -> None:
+    shown = space.pte[part] == Pte.ANON
+    if not prot & Prot.WRITE:
+        space.writable[part] = False
+        return
+    # can_change_private_pte_writable(): pages that are exclusive need no fault.
+    exclusive = space.machine.folios.exclusive[space.folio[part]]
+    space.writable[part] = shown & exclusive

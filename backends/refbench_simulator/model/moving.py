@@ -1,0 +1,91 @@
+"""mremap(2): mm/mremap.c."""
+
+from __future__ import annotations
+
+import errno
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.model.machine import Refusal
+from refbench_simulator.model.mapping import count_file, mapped_pieces, unmap_range
+from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Pte
+
+Index = NDArray[np.int64]
+_SPARE = 3
+"""VMAs that mremap(2) wants to be free below the limit: ``move_vma()``."""
+
+
+def remap(space: AddressSpace, source: slice, target: slice, old: int, new: int) -> None:
+    """Move ``old`` pages, the rows ``source``, to where the rows ``target`` are; there are then
+    ``new`` pages, the rows of ``target``. MREMAP_MAYMOVE | MREMAP_FIXED.
+
+    :raises Refusal: EFAULT for holes and for several VMAs where the kernel moves but one, ENOMEM.
+    """
+    kernel = space.machine.kernel
+    if space.map_count + 2 >= kernel.max_map_count - _SPARE:
+        raise Refusal(errno.ENOMEM)
+    if space.mapped[target].any():
+        unmap_range(space, target)
+    if new < old:
+        kept = source.start + (target.stop - target.start)
+        unmap_range(space, slice(kept, source.stop))
+        source = slice(source.start, kept)
+    pieces, hole = mapped_pieces(space, source)
+    several = len(pieces) > 1
+    if not pieces or pieces[0].start != source.start:
+        raise Refusal(errno.EFAULT)
+    if (hole or several) and (not kernel.moves_many_vmas or new > old):
+        raise Refusal(errno.EFAULT)
+    for number, piece in enumerate(pieces):
+        if several and number < len(pieces) - 1 and space.flags[piece.start] & Flag.UFFD:
+            raise Refusal(errno.EFAULT)
+        start = target.start + piece.start - source.start
+        stop = target.stop if number == len(pieces) - 1 and not hole else (
+            start + piece.stop - piece.start
+        )
+        _move(space, piece, slice(start, stop))
+
+
+def _move(space: AddressSpace, source: slice, target: slice) -> None:
+    """``move_vma()``: a new VMA, the entries moved, the old range unmapped."""
+    machine = space.machine
+    count = source.stop - source.start
+    moved = slice(target.start, target.start + count)
+    head = source.start
+    for name in ("prot", "flags", "file", "anon_vma", "chain"):
+        getattr(space, name)[target] = getattr(space, name)[head]
+    space.mapped[target] = True
+    space.start[target] = False
+    space.start[target.start] = True
+    shift = space.rows.page[target] - space.rows.page[target.start]
+    bare = space.file[head] == NO_FILE and not space.anon_vma[head]
+    first = space.rows.page[target.start] if bare else space.pgoff[head]
+    space.pgoff[target] = first + shift
+    # Without UFFD_FEATURE_EVENT_REMAP the registration is dropped.
+    space.flags[target] &= np.uint16(0xFFFF & ~Flag.UFFD)
+    space.ctx[target] = 0
+    _move_entries(space, source, moved)
+    machine.ledger.add(mmap=1)
+    for edge in (target.stop, target.start):
+        if edge < len(space.rows):
+            space.merge(edge)
+    unmap_range(space, source)
+
+
+def _move_entries(space: AddressSpace, source: slice, target: slice) -> None:
+    """``move_page_tables()``: a table at the target for each that there is at the source."""
+    rows = np.arange(source.start, source.stop)
+    there = np.flatnonzero(space.tables.has(rows))
+    space.tables.cover(np.arange(target.start, target.stop)[there])
+    files = rows[space.pte[source] == Pte.FILE]
+    count_file(space, files, -1)
+    for name in ("pte", "folio", "writable", "huge"):
+        getattr(space, name)[target] = getattr(space, name)[source]
+    space.pte[source] = Pte.NONE
+    moved = np.arange(target.start, target.stop)
+    count_file(space, moved[space.pte[target] == Pte.FILE], +1)
+    space.machine.ledger.add(
+        "mremap moves the entries; no page is copied",
+        pte=space.pages(moved[space.pte[target] != Pte.NONE]),
+    )

@@ -1,0 +1,347 @@
+"""The pages of a program's regions as *rows*: runs of pages that no step of it tells apart.
+
+A program is known before it runs, so the pages that its steps distinguish are known too: the
+kernel's state is a few NumPy columns over rows, and its cost grows with the number of distinct
+ranges, not with the size of the mappings. A long stretch that repeats itself (every 16th page
+of 8 TiB touched) is *folded*: one period of it stands for all ``copies``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench import program as p
+from refbench.errors import Unsupported
+from refbench_simulator.places import Pages, Reach, reach
+from refbench_simulator.regions import Region, everything, find_regions
+
+MOST_ROWS = 1 << 23
+"""Rows that one program may have: some 300 MB of columns."""
+FOLD_FROM = 1 << 15
+"""Places of one regular touch from which a region is folded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a mechanism adds to what a program tells apart."""
+
+    block: int = 0
+    """Pages of the file that it maps again and again; 0: it does not."""
+    file: bool = False
+    """Whether loads map several pages of a file at once (fault-around)."""
+    fold: bool = True
+    """Whether all copies of a repeating stretch fare alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """What the modelled kernel adds to what a program tells apart, in pages."""
+
+    page_size: int
+    around: int
+    entries: int
+    huge: int = 0
+    """Pages of a huge page when they may be used, else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """The rows that a step reaches, in the order of the first access to each."""
+
+    rows: Pages
+    reach: Reach
+    places: int
+
+
+class Rows:
+    """The partition of all regions of a program, in the order of their addresses.
+
+    Columns, one entry a row: ``page`` (number of its first page in the address space),
+    ``length`` (pages), ``copies`` (how many equal rows it stands for, ``period`` pages apart)
+    and ``region``. ``weight`` is length times copies.
+    """
+
+    def __init__(
+        self,
+        program: p.Program,
+        grain: Grain,
+        traits: Traits,
+        fold_from: int = FOLD_FROM,
+    ) -> None:
+        self.page_size = grain.page_size
+        self.regions = find_regions(program, grain.page_size)
+        cutter = _Cutter(program, self.regions, grain, traits, fold_from)
+        pieces = [cutter.cut(region) for region in self.regions.values()]
+        self.first: dict[int, int] = {}
+        self.behind: dict[int, int] = {}
+        at = 0
+        for region, piece in zip(self.regions.values(), pieces, strict=True):
+            self.first[region.number] = at
+            at += piece.page.size
+            self.behind[region.number] = at
+        if at > MOST_ROWS:
+            raise Unsupported(
+                f"The program tells {at} runs of pages apart; the model takes {MOST_ROWS}.",
+                remedy="Use fewer random touches, or strides that are a power of two.",
+            )
+        self.page: Pages = _joined([piece.page for piece in pieces])
+        self.length: Pages = _joined([piece.length for piece in pieces])
+        self.copies: Pages = _joined([piece.copies for piece in pieces])
+        self.period: Pages = _joined([piece.period for piece in pieces])
+        self.weight: Pages = self.length * self.copies
+        numbers = [np.full(piece.page.size, piece.region, np.int64) for piece in pieces]
+        self.region: Pages = _joined(numbers)
+        self.last = self.page + self.length + (self.copies - 1) * self.period
+        """One behind the last page of the last copy."""
+        self._visits: dict[int, tuple[object, Visit]] = {}
+
+    def __len__(self) -> int:
+        return int(self.page.size)
+
+    def of(self, region: int) -> slice:
+        """All rows of a region."""
+        return slice(self.first[region], self.behind[region])
+
+    def between(self, region: int, offset: int, length: int) -> slice:
+        """The rows of a range of a region, in bytes; a part of a page counts as a whole."""
+        base = self.regions[region].base // self.page_size
+        low = base + offset // self.page_size
+        high = base - (-(offset + length) // self.page_size)
+        mine = self.page[self.of(region)]
+        found = np.searchsorted(mine, (low, high))
+        return slice(self.first[region] + int(found[0]), self.first[region] + int(found[1]))
+
+    def visit(self, step: p.Touch | p.Expect) -> Visit:
+        """The rows of a touch or a check."""
+        known = self._visits.get(id(step))
+        if known is None:
+            # The step is kept with its visit, so that its id stays its own.
+            known = self._visits[id(step)] = (step, self._find(step))
+        return known[1]
+
+    def _find(self, step: p.Touch | p.Expect) -> Visit:
+        found = reach(step)
+        base = self.regions[step.region].base // self.page_size
+        mine = self.of(step.region)
+        pages = self.page[mine] - base
+        if found.chosen is not None:
+            rows = self._in_order(pages, found)
+        else:
+            low, high = found.bounds(self.page_size)
+            start, stop = np.searchsorted(pages, (low, high))
+            hit = found.touches(pages[start:stop], self.page_size)
+            rows = int(start) + np.flatnonzero(hit)
+            if found.backward:
+                rows = rows[::-1]
+        return Visit(mine.start + rows, found, found.count)
+
+    def _in_order(self, pages: Pages, found: Reach) -> Pages:
+        assert found.chosen is not None
+        low, high = found.pages_of(found.chosen, self.page_size)
+        start = np.searchsorted(pages, low, side="right") - 1
+        stop = np.searchsorted(pages, high)
+        if np.all(stop - start == 1):
+            rows = start
+        else:
+            counts = stop - start
+            inside = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+            rows = np.repeat(start, counts) + inside
+        unique, index = np.unique(rows, return_index=True)
+        return np.asarray(unique[np.argsort(index)], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    region: int
+    page: Pages
+    length: Pages
+    copies: Pages
+    period: Pages
+
+
+def _joined(parts: list[Pages]) -> Pages:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+class _Cutter:
+    """Finds the cuts of every region: page numbers, from the region's start."""
+
+    def __init__(
+        self,
+        program: p.Program,
+        regions: dict[int, Region],
+        grain: Grain,
+        traits: Traits,
+        fold_from: int,
+    ) -> None:
+        self.grain, self.traits, self.fold_from = grain, traits, fold_from
+        self.regions = regions
+        self.fixed: dict[int, list[Pages]] = {number: [] for number in regions}
+        self.regular: dict[int, list[Reach]] = {number: [] for number in regions}
+        self.links: list[p.Remap] = []
+        self.moved: set[int] = set()
+        for step in everything(program.steps):
+            self._note(step)
+        for region in regions.values():
+            pages = [0, *(size // grain.page_size for size in region.sizes)]
+            self.fixed[region.number].append(np.array(pages, np.int64))
+        self._follow_links()
+
+    def cut(self, region: Region) -> _Piece:
+        """The rows of one region."""
+        pages = region.most // self.grain.page_size
+        bounds = np.unique(np.concatenate(self.fixed[region.number]))
+        bounds = bounds[(bounds >= 0) & (bounds <= pages)]
+        parts = list(self._parts(region, bounds, pages))
+        page, length, copies, period = (np.concatenate(x) for x in zip(*parts, strict=True))
+        base = region.base // self.grain.page_size
+        return _Piece(region.number, base + page, length, copies, period)
+
+    def _parts(self, region: Region, bounds: Pages, pages: int) -> Iterator[tuple[Pages, ...]]:
+        regular = self.regular[region.number]
+        folds = self.traits.fold and region.number not in self.moved and bounds.size < 4096
+        if not folds or not any(found.count >= self.fold_from for found in regular):
+            yield self._plain(regular, 0, pages, bounds)
+            return
+        for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            inside = np.array([low, high])
+            period = self._period(regular, low, high)
+            start = (low // period + 1) * period
+            copies = (high - start) // period - 1
+            if copies < 2:
+                yield self._plain(regular, low, high, inside)
+                continue
+            behind = start + copies * period
+            yield self._plain(regular, low, start, inside)
+            yield self._plain(regular, start, start + period, inside, copies, period)
+            yield self._plain(regular, behind, high, inside)
+
+    def _period(self, regular: list[Reach], low: int, high: int) -> int:
+        size = self.grain.page_size
+        period = math.lcm(self.grain.entries, self.traits.block or 1, self.grain.huge or 1)
+        for found in regular:
+            first, behind = found.bounds(size)
+            if first < high and low < behind:
+                period = math.lcm(period, math.lcm(found.stride, size) // size)
+        return period
+
+    def _plain(
+        self,
+        regular: list[Reach],
+        low: int,
+        high: int,
+        bounds: Pages,
+        copies: int = 1,
+        period: int = 0,
+    ) -> tuple[Pages, ...]:
+        cuts = [np.array([low, high], np.int64), bounds]
+        cuts += [self._cuts_of(found, low, high) for found in regular]
+        if self.traits.block:
+            block = self.traits.block
+            cuts.append(np.arange(-(-low // block) * block, high, block, dtype=np.int64))
+        found = self._widened(np.unique(np.concatenate(cuts)))
+        found = found[(found >= low) & (found <= high)]
+        starts, lengths = found[:-1], np.diff(found)
+        same = np.ones(starts.size, np.int64)
+        return starts, lengths, same * copies, same * period
+
+    def _cuts_of(self, found: Reach, low: int, high: int) -> Pages:
+        """Where touched pages begin and end, within [low, high)."""
+        size, stride = self.grain.page_size, found.stride
+        first = max(found.first, (low * size - found.offset - found.size) // stride)
+        last = min(found.last, (high * size - found.offset) // stride + 1)
+        if last <= first:
+            return np.zeros(0, np.int64)
+        if last - first > MOST_ROWS:
+            raise Unsupported(
+                f"A stride of {stride} bytes does not repeat itself within {high - low} pages.",
+                remedy="Use a stride that is a power of two, or a smaller range.",
+            )
+        start, behind = found.pages_of(np.arange(first, last, dtype=np.int64), size)
+        return np.concatenate((start, behind))
+
+    def _widened(self, cuts: Pages) -> Pages:
+        """Fault-around maps aligned windows, or from a VMA's start on; huge pages are aligned."""
+        more = [cuts]
+        if self.traits.file:
+            around = self.grain.around
+            more += [cuts // around * around, -(-cuts // around) * around]
+            more.append(cuts[cuts % around != 0] + around)
+        if huge := self.grain.huge:
+            more += [cuts // huge * huge, -(-cuts // huge) * huge]
+        return np.unique(np.concatenate(more))
+
+    def _note(self, step: p.Step) -> None:
+        match step:
+            case p.Touch() | p.Expect():
+                self._note_places(step.region, reach(step))
+            case p.Remap():
+                self._range(step.region, step.offset, step.length)
+                self._range(step.target, 0, min(step.length, step.new_length or step.length))
+                self.links.append(step)
+                self.moved |= {step.region, step.target}
+            case (
+                p.Unmap() | p.Advise() | p.Protect() | p.Lock() | p.KernelReads() | p.KernelWrites()
+            ):
+                self._range(step.region, step.offset, step.length)
+            case _:
+                pass
+
+    def _range(self, region: int, offset: int, length: int) -> None:
+        size = self.grain.page_size
+        pages = [offset // size, -(-(offset + length) // size)]
+        self.fixed[region].append(np.array(pages, np.int64))
+
+    def _note_places(self, region: int, found: Reach) -> None:
+        size = self.grain.page_size
+        self.fixed[region].append(np.array(found.bounds(size), np.int64))
+        if found.chosen is not None:
+            low, high = found.pages_of(found.chosen, size)
+            self.fixed[region].append(np.unique(np.concatenate((low, high))))
+        elif found.stride > size or found.size > found.stride:
+            self.regular[region].append(found)
+
+    def _follow_links(self) -> None:
+        """What is told apart in a range is told apart where it is moved to, and the other way."""
+        if not self.links:
+            return
+        cuts = {number: self._all_cuts(number) for number in self.moved}
+        changed = True
+        while changed:
+            changed = False
+            for link in self.links:
+                for source, target, low, shift in self._ways(link):
+                    length = -(-min(link.length, link.new_length or link.length) // self._size)
+                    mine = cuts[source]
+                    found = mine[(mine >= low) & (mine <= low + length)] + shift
+                    union = np.union1d(cuts[target], self._widened(found))
+                    changed |= union.size != cuts[target].size
+                    cuts[target] = union
+        for number, found in cuts.items():
+            self.fixed[number] = [found]
+            self.regular[number] = []
+
+    @property
+    def _size(self) -> int:
+        return self.grain.page_size
+
+    def _ways(self, link: p.Remap) -> Iterator[tuple[int, int, int, int]]:
+        offset = link.offset // self._size
+        yield link.region, link.target, offset, -offset
+        yield link.target, link.region, 0, offset
+
+    def _all_cuts(self, number: int) -> Pages:
+        pages = self.regions[number].most // self._size
+        bounds = np.unique(np.concatenate(self.fixed[number]))
+        starts, lengths, _, _ = self._plain(self.regular[number], 0, pages, bounds)
+        return np.append(starts, starts[-1:] + lengths[-1:])
+
+
+def distinct(rows: NDArray[np.int64]) -> bool:
+    """Whether no row comes twice; what every column operation relies on."""
+    return np.unique(rows).size == rows.size

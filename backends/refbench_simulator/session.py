@@ -1,0 +1,177 @@
+"""A session on the model: every run is worked out from nothing, and comes out the same."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from refbench.closing import Closing
+from refbench.errors import BackendError, CellError, NoAnswer, Unsupported
+from refbench.grammar import Values, resolve
+from refbench.plugins import registry
+from refbench.protocol import failure_of
+from refbench.samples import Run, Sample
+from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock, Pattern
+from refbench_simulator import checking, models, settings
+from refbench_simulator.content import Contents
+from refbench_simulator.costs import Costs
+from refbench_simulator.interpreter import Interpreter
+from refbench_simulator.knobs import Kernel
+from refbench_simulator.mechanism import Model
+from refbench_simulator.model.events import Ledger, Listener
+from refbench_simulator.model.machine import Machine
+from refbench_simulator.model.tables import Layout
+from refbench_simulator.numbering import numbered
+from refbench_simulator.process import Process
+from refbench_simulator.rows import FOLD_FROM, Grain, Rows
+
+_LEVELS = 3
+"""Levels of page tables below the top one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What all samples of a cell share."""
+
+    rows: Rows
+    layout: Layout
+    model: type[Model]
+    options: Values
+
+
+class SimulatorSession(Closing):
+    """Works cells out. ``fold_from``: the regular touches from which regions are folded."""
+
+    clock = Clock.MODELLED
+
+    def __init__(self, kernel: Kernel, costs: Costs, *, fold_from: int = FOLD_FROM) -> None:
+        self.kernel = kernel
+        self.costs = costs
+        self._fold_from = fold_from
+        self._closed = False
+
+    def capabilities(self) -> Capabilities:
+        """What the modelled kernel offers; see :class:`refbench.backend.Session`."""
+        self._check_open("capabilities")
+        kernel = self.kernel
+        found = registry().mechanisms
+        return Capabilities(
+            kernel=f"{kernel.release[0]}.{kernel.release[1]}",
+            arch=kernel.arch,
+            page_size=kernel.page_size,
+            memory=kernel.memory + kernel.swap,
+            mechanisms={name: models.availability(item, kernel) for name, item in found.items()},
+            metrics={
+                "cgroup": AVAILABLE,
+                "slab": AVAILABLE,
+                "kernel-log": AVAILABLE,
+                "swap": AVAILABLE
+                if kernel.swap
+                else Availability(False, "The modelled machine has no swap.", "Give swap=SIZE."),
+                "ksm": AVAILABLE
+                if kernel.ksm
+                else Availability(False, "The modelled kernel has no KSM.", "Give ksm=yes."),
+            },
+            environment={**settings.facts(kernel), **self.costs.facts(kernel)},
+        )
+
+    def run(self, cell: Cell, iterations: int, deadline: float) -> Run:
+        """Work ``cell`` out; see :class:`refbench.backend.Session`."""
+        return self.explained(cell, iterations, deadline, None)
+
+    def explained(
+        self, cell: Cell, iterations: int, deadline: float, listener: Listener | None
+    ) -> Run:
+        """The same, while ``listener`` hears what the kernel does in the warm-up sample."""
+        self._check_open("run")
+        started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        began = time.monotonic_ns()
+        samples: list[Sample] = []
+        failure = None
+        try:
+            setup = self._setup(cell)
+            # All samples behind the warm-up are alike: checks marked `once` are the difference.
+            for index in range(min(iterations, 1) + 1):
+                samples.append(self._sample(cell, setup, index, listener if not index else None))
+                if time.monotonic_ns() - began > deadline * 1e9:
+                    raise NoAnswer(
+                        f"The model did not finish within {deadline:g} seconds.",
+                        remedy="Use fewer steps, or a later deadline.",
+                    )
+            last = samples[-1]
+            samples += [_numbered(last, index) for index in range(len(samples), iterations + 1)]
+        except CellError as error:
+            failure, samples = failure_of(error), []
+        except MemoryError:
+            failure = failure_of(Unsupported("The model ran out of memory."))
+        return Run(
+            samples=tuple(samples),
+            failure=failure,
+            wall_ns=time.monotonic_ns() - began,
+            agent_ns=time.monotonic_ns() - began,
+            started=started,
+            boot=1,
+            facts={"uffd": "full" if self.kernel.privileged else "user-mode-only"},
+        )
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+        self._closed = True
+
+    def _setup(self, cell: Cell) -> Setup:
+        mechanism = registry().mechanism(cell.mechanism)
+        options = resolve(cell.mechanism, mechanism.options, what="mechanism")
+        model = models.model_of(mechanism)
+        kernel = self.kernel
+        huge = kernel.huge if cell.thp and kernel.thp != "never" else 0
+        grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge)
+        traits = model.traits(options, kernel)
+        rows = Rows(cell.program, grain, traits, self._fold_from)
+        return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options)
+
+    def _sample(self, cell: Cell, setup: Setup, index: int, listener: Listener | None) -> Sample:
+        contents = Contents(self.kernel.page_size, image(cell.pattern, self.kernel.page_size))
+        machine = Machine(
+            self.kernel, setup.rows, contents, setup.layout, ledger=Ledger(listener=listener)
+        )
+        model = setup.model(machine, setup.options)
+        process = Process(machine.first_space(), model)
+        observer = checking.Observer(machine, cell.program)
+        interpreter = Interpreter(machine, process, observer, index=index)
+        interpreter.run(numbered(cell.program))
+        return Sample(
+            index=index,
+            phases=interpreter.phases.counters(self.costs, self.kernel.page_size),
+            memory=interpreter.memory,
+            observations=tuple(observer.observations),
+        )
+
+    def _check_open(self, call: str) -> None:
+        if self._closed:
+            raise BackendError(
+                f"The session is closed and cannot do {call}().", remedy="Open the target again."
+            )
+
+
+def _numbered(sample: Sample, index: int) -> Sample:
+    return Sample(
+        index=index,
+        phases=sample.phases,
+        memory=sample.memory,
+        observations=sample.observations,
+    )
+
+
+def image(pattern: Pattern, page_size: int) -> bytes:
+    """One page of a pattern.
+
+    :raises Unsupported: for memory tags, which the model does not have.
+    """
+    if pattern.tag is not None:
+        raise Unsupported(
+            f"The model has no memory tags, which {pattern.text} asks for.",
+            remedy="Use a pattern of bytes.",
+        )
+    unit = pattern.file.read_bytes() if pattern.file else bytes([pattern.byte or 0])
+    return (unit * (-(-page_size // len(unit))))[:page_size]
