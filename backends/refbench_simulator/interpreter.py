@@ -216,7 +216,7 @@ class Interpreter:
         space = self.process.space
         visit = self.machine.rows.visit(step)
         done = visit.rows
-        self.machine.ledger.add("user space accesses", touch=_places(self.machine, visit))
+        self.machine.ledger.add("user space accesses", touch=visit.places)
         try:
             for store in (False, True):
                 if step.access == "readwrite" or store == (step.access == "write"):
@@ -277,10 +277,6 @@ class Interpreter:
                 self._thread = (number, group.count)
                 self.block(body)
         self._thread = (0, 0)
-
-
-def _places(machine: Machine, visit: object) -> int:
-    return int(getattr(visit, "places", 0))
 
 
 def _all(step: p.Touch) -> int:

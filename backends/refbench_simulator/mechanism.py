@@ -106,9 +106,7 @@ class Model:
         """
         self.map_new(space, rows, populate=populate, prot=prot)
 
-    def map_new(
-        self, space: AddressSpace, rows: slice, *, populate: bool, **how: object
-    ) -> None:
+    def map_new(self, space: AddressSpace, rows: slice, *, populate: bool, **how: object) -> None:
         """``rb_map_new()``: one mmap call with the arguments of
         :func:`~refbench_simulator.model.mapping.map_range`."""
         self.machine.system_call()

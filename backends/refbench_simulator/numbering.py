@@ -35,19 +35,20 @@ def _block(steps: Sequence[p.Step], line: int) -> tuple[tuple[Node, ...], int]:
 
 def _node(step: p.Step, line: int) -> tuple[Node, int]:
     match step:
-        case p.Repeat(_, body):
-            inner, behind = _block(body, line + 1)
+        case p.Repeat():
+            inner, behind = _block(step.body, line + 1)
             return Node(line, step, (inner,)), behind + 1
         case p.Fork(child, parent):
             first, middle = _block(child, line + 1)
             second, behind = _block(parent, middle + 1)
             return Node(line, step, (first, second)), behind + 1
         case p.Parallel(groups):
-            bodies, at = [], line + 1
+            threads: list[tuple[Node, ...]] = []
+            at = line + 1
             for group in groups:
-                body, at = _block(group.body, at + 1)
-                bodies.append(body)
+                inner, at = _block(group.body, at + 1)
+                threads.append(inner)
                 at += 1
-            return Node(line, step, tuple(bodies)), at + 1
+            return Node(line, step, tuple(threads)), at + 1
         case _:
             return Node(line, step), line + 1

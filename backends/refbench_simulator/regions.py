@@ -12,6 +12,20 @@ FIRST_SLOT = 0x1000000000
 _GIB = 1 << 30
 
 
+RANGED = (
+    p.Unmap,
+    p.Touch,
+    p.Expect,
+    p.Advise,
+    p.Protect,
+    p.Lock,
+    p.Remap,
+    p.KernelReads,
+    p.KernelWrites,
+)
+"""Steps that name a range of a region."""
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """One region: its address and the sizes that the program gives it, in bytes."""
@@ -101,7 +115,7 @@ def _check(
                 remedy=f"Give multiples of {page_size} bytes.",
             )
     for step in everything(program.steps):
-        if isinstance(step, (p.Map, p.MapAnonymous)) or not hasattr(step, "region"):
+        if not isinstance(step, RANGED):
             continue
         most = max(sizes[step.region])
         if step.offset + step.length > most:

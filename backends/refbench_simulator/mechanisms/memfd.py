@@ -47,9 +47,7 @@ class Memfd(Model):
         if count + self.vmas_before > most:
             raise self._too_many(space, pages, count)
         if self.reserve:
-            self.map_new(
-                space, rows, populate=False, prot=Prot.NONE, flags=Flag.NORESERVE
-            )
+            self.map_new(space, rows, populate=False, prot=Prot.NONE, flags=Flag.NORESERVE)
             # MAP_FIXED removes what it maps over, block by block.
             mapping.unmap_range(space, rows)
         self.machine.system_call(count)

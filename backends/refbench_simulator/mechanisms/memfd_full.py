@@ -63,8 +63,8 @@ class MemfdFull(Model):
     def held(self, space: AddressSpace) -> int:
         """A file is held as a whole as long as any part of it is mapped."""
         numbers = np.unique(space.file[space.mapped & (space.file != NO_FILE)])
-        files = [self.machine.files[number] for number in numbers.tolist()]
-        return sum(file.allocated for file in files) * self.machine.kernel.page_size
+        held = sum(self.machine.files[number].allocated for number in numbers.tolist())
+        return int(held) * self.machine.kernel.page_size
 
     def tamper(self, action: Action) -> None:
         """See :mod:`refbench_simulator.mechanisms.sealed`."""

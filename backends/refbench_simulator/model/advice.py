@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def advise(space: AddressSpace, rows: slice, advice: str) -> None:
     for piece in pieces:
         if advice in _SETS:
             _set_flags(space, piece, advice)
-        else:
+        elif advice in _DOES:
             _DOES[advice](space, piece)
     if hole:
         raise Refusal(errno.ENOMEM)
@@ -44,7 +45,7 @@ def _set_flags(space: AddressSpace, part: slice, advice: str) -> None:
     old = Flag(int(space.flags[part.start]))
     new = (old | on) & ~off
     if new != old:
-        modify(space, part, lambda space, rows: _put_flags(space, rows, new))
+        modify(space, part, partial(_put_flags, flags=new))
 
 
 def _put_flags(space: AddressSpace, rows: slice, flags: Flag) -> None:
@@ -64,7 +65,7 @@ def _dont_need(space: AddressSpace, part: slice) -> None:
 
 
 def _free(space: AddressSpace, part: slice) -> None:
-    """``madvise_free_single_vma()``: pages may go when memory is short, until they are stored to."""
+    """``madvise_free_single_vma()``: pages may go when memory is short, until stored to."""
     if space.file[part.start] != NO_FILE:
         raise Refusal(errno.EINVAL)
     rows = np.arange(part.start, part.stop)
@@ -74,10 +75,6 @@ def _free(space: AddressSpace, part: slice) -> None:
     folios = space.machine.folios
     mine = space.folio[shown]
     folios.lazy[mine] |= folios.mapcount[mine] == 1
-
-
-def _nothing(space: AddressSpace, part: slice) -> None:
-    """Advice that changes no count here."""
 
 
 def _reclaimable(space: AddressSpace, part: slice) -> None:
@@ -95,7 +92,6 @@ _DOES = {
     "free": _free,
     "cold": _reclaimable,
     "pageout": _reclaimable,
-    "willneed": _nothing,
     "collapse": _collapse,
 }
 
@@ -133,7 +129,7 @@ def lock(space: AddressSpace, rows: slice, *, on: bool) -> None:
         old = Flag(int(space.flags[piece.start]))
         new = old | Flag.LOCKED if on else old & ~Flag.LOCKED
         if new != old:
-            modify(space, piece, lambda space, part, new=new: _put_flags(space, part, new))
+            modify(space, piece, partial(_put_flags, flags=new))
     if at != rows.stop:
         raise Refusal(errno.ENOMEM)
     if on:

@@ -29,19 +29,28 @@ def load(space: AddressSpace, rows: Index) -> None:
         return
     first = _starts(space, rows)
     size = space.machine.kernel.around
-    page, start = space.rows.page[rows], space.rows.page[first]
+    page, start, behind = space.rows.page[rows], space.rows.page[first], _ends(space, first)
     # Up to the end of the second window, what is mapped depends on the order.
     odd = (start % size != 0) & (page < -(-start // size) * size + size)
+    odd &= start // size != (behind - 1) // size
     for row in rows[odd].tolist():
         if space.pte[row] == Pte.NONE:
             _window(space, row)
-    _windows(space, rows[~odd], first[~odd])
+    _windows(space, rows[~odd])
 
 
 def _starts(space: AddressSpace, rows: Index) -> Index:
     """The first row of each row's VMA."""
     starts = np.flatnonzero(space.start)
     return np.asarray(starts[np.searchsorted(starts, rows, side="right") - 1])
+
+
+def _ends(space: AddressSpace, first: Index) -> Index:
+    """One behind the last page of the VMA that begins at each of ``first``."""
+    edges = np.flatnonzero(space.start | ~space.mapped)
+    after = np.searchsorted(edges, first, side="right")
+    last = np.append(edges, len(space.rows))[after] - 1
+    return np.asarray(space.rows.last[last])
 
 
 def _one_by_one(space: AddressSpace, rows: Index) -> None:
@@ -62,7 +71,7 @@ def _window(space: AddressSpace, row: int) -> None:
     _show(space, _mappable(space, inside), faults=1)
 
 
-def _windows(space: AddressSpace, rows: Index, first: Index) -> None:
+def _windows(space: AddressSpace, rows: Index) -> None:
     """Windows that do not overlap, all at once."""
     if not rows.size:
         return
@@ -86,7 +95,7 @@ def _mappable(space: AddressSpace, rows: Index) -> Index:
     """Rows without an entry whose pages the file has."""
     sizes = np.array([file.pages for file in space.machine.files], np.int64)
     inside = space.pgoff[rows] < sizes[space.file[rows]]
-    return rows[(space.pte[rows] == Pte.NONE) & inside]
+    return np.asarray(rows[(space.pte[rows] == Pte.NONE) & inside])
 
 
 def _show(space: AddressSpace, rows: Index, *, faults: int) -> None:

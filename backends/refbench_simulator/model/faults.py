@@ -92,9 +92,7 @@ def _load(space: AddressSpace, rows: Index) -> None:
     reference = (space.flags[empty] & Flag.REFERENCE) != 0
     anonymous = empty[~filed | reference]
     if anonymous.size:
-        special = np.where(
-            (space.flags[anonymous] & Flag.REFERENCE) != 0, Pte.REFERENCE, Pte.ZERO
-        )
+        special = np.where((space.flags[anonymous] & Flag.REFERENCE) != 0, Pte.REFERENCE, Pte.ZERO)
         space.pte[anonymous] = special
         pages = space.pages(anonymous)
         machine = space.machine

@@ -16,6 +16,7 @@ from refbench_simulator.model.space import AddressSpace, Resolve
 from refbench_simulator.model.tables import Layout
 from refbench_simulator.rows import Rows
 
+
 class Refusal(Exception):
     """A system call that the modelled kernel refuses; ``errno`` says why."""
 

@@ -66,9 +66,9 @@ def unmap_range(space: AddressSpace, rows: slice) -> None:
         return
     inside = rows.start < rows.stop and space.joins(rows.start) and not space.start[rows.start]
     ends = rows.stop < len(space.rows) and space.joins(rows.stop) and not space.start[rows.stop]
-    if inside and ends and space.vma(rows.start).stop > rows.stop:
-        if space.map_count >= machine.kernel.max_map_count:
-            raise Refusal(errno.ENOMEM)
+    in_two = inside and ends and space.vma(rows.start).stop > rows.stop
+    if in_two and space.map_count >= machine.kernel.max_map_count:
+        raise Refusal(errno.ENOMEM)
     if inside:
         space.split(rows.start)
     if ends:

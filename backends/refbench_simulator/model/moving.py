@@ -41,8 +41,10 @@ def remap(space: AddressSpace, source: slice, target: slice, old: int, new: int)
         if several and number < len(pieces) - 1 and space.flags[piece.start] & Flag.UFFD:
             raise Refusal(errno.EFAULT)
         start = target.start + piece.start - source.start
-        stop = target.stop if number == len(pieces) - 1 and not hole else (
-            start + piece.stop - piece.start
+        stop = (
+            target.stop
+            if number == len(pieces) - 1 and not hole
+            else (start + piece.stop - piece.start)
         )
         _move(space, piece, slice(start, stop))
 

@@ -218,7 +218,7 @@ class AddressSpace:
         return self.anon + self.shmem + self.filed
 
     def note_peak(self) -> None:
-        """``update_hiwater_rss()``."""
+        """Keep the high-water mark, as ``update_hiwater_rss()`` does."""
         self.most = max(self.most, self.rss)
 
     def pages(self, rows: Index) -> int:

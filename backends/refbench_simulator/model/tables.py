@@ -72,13 +72,11 @@ class Tables:
     def cover(self, rows: Index, lowest: int = 0) -> int:
         """Make what the entries of ``rows`` need, from level ``lowest`` up; how many are new."""
         made = 0
-        for level, there in zip(
-            self.layout.levels[lowest:], self.present[lowest:], strict=True
-        ):
+        for level, there in zip(self.layout.levels[lowest:], self.present[lowest:], strict=True):
             wanted = _marked(level.low[rows], level.high[rows], there.size)
             new = wanted & ~there
             made += int(level.count[new].sum())
-            there |= wanted
+            there[wanted] = True
         return made
 
     def has(self, rows: Index) -> NDArray[np.bool_]:
@@ -94,7 +92,7 @@ class Tables:
         for level, mine, theirs in both:
             new = _marked(level.low[rows], level.high[rows], mine.size) & theirs & ~mine
             made += int(level.count[new].sum())
-            mine |= new
+            mine[new] = True
         return made
 
     def release(self, gone: Index, mapped: Index) -> int:
@@ -108,7 +106,7 @@ class Tables:
             kept = _marked(level.low[mapped], level.high[mapped], there.size)
             dead = there & touched & ~kept
             freed += int(level.count[dead].sum())
-            there &= ~dead
+            there[dead] = False
         return freed
 
     def reclaim(self, rows: Index, first: int, behind: int, entries: int) -> int:
