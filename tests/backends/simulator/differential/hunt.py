@@ -1,0 +1,66 @@
+"""As many random programs as are asked for, each from a seed of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from tests.backends.simulator.differential.programs import MECHANISMS, programs
+
+from refbench.program import Program
+
+Visit = Callable[[Program, str], None]
+EACH = 2
+"""Of hypothesis's examples for a seed the first is always the simplest program there is."""
+
+
+def visit_all(
+    count: int,
+    number: int,
+    visit: Visit,
+    *,
+    mechanisms: Sequence[str] = MECHANISMS,
+    shrink: bool = True,
+) -> int:
+    """``visit`` at least ``count`` different programs, the mechanisms in turn; returns how many.
+
+    ``number`` is the seed of them all. A visit that raises ends the hunt: hypothesis shrinks
+    the program and raises for the smallest one.
+    """
+    seen: set[tuple[str, str]] = set()
+    turn = 0
+    while len(seen) < count:
+        mechanism = mechanisms[turn % len(mechanisms)]
+        _visit_one(hash_of(number, turn), mechanism, visit, seen, shrink=shrink)
+        turn += 1
+    return len(seen)
+
+
+def hash_of(number: int, turn: int) -> int:
+    """A seed for each turn, the same on every machine."""
+    return (number << 20) + turn
+
+
+def _visit_one(
+    number: int, mechanism: str, visit: Visit, seen: set[tuple[str, str]], *, shrink: bool
+) -> None:
+    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
+
+    @seed(number)
+    @settings(
+        max_examples=EACH,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=phases,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(programs(mechanism))
+    def try_it(program: Program) -> None:
+        if (mechanism, program.text()) not in seen:
+            visit(program, mechanism)
+            seen.add((mechanism, program.text()))
+
+    try_it()
