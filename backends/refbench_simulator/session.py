@@ -57,7 +57,7 @@ class SimulatorSession(Closing):
         kernel = self.kernel
         found = registry().mechanisms
         return Capabilities(
-            kernel=f"{kernel.release[0]}.{kernel.release[1]}",
+            kernel=kernel.version,
             arch=kernel.arch,
             page_size=kernel.page_size,
             memory=kernel.memory + kernel.swap,
@@ -112,7 +112,7 @@ class SimulatorSession(Closing):
             agent_ns=time.monotonic_ns() - began,
             started=started,
             boot=1,
-            facts={"uffd": "full" if self.kernel.privileged else "user-mode-only"},
+            facts={"uffd": "full" if self.kernel.serves_kernel_faults else "user-mode-only"},
         )
 
     def close(self) -> None:

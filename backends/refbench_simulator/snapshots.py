@@ -29,7 +29,7 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
         rss_shmem=space.shmem * size,
         hwm=space.most * size,
         pte=space.tables.count * size,
-        vmas=space.map_count,
+        vmas=space.vmas + machine.kernel.own_vmas,
         pss=shares.pss,
         uss=shares.uss,
         swap=space.swapped * size,

@@ -36,7 +36,7 @@ class Memfd(Model):
             raise Unsupported(
                 "The model has no hugetlbfs.", remedy="Use huge=0, or measure it on a host."
             )
-        self.vmas_before = space.map_count
+        self.vmas_before = self._lines(space)
         self.file = sealed.make(self.machine, self.block, self.block, repeats=True)
 
     def map(self, space: AddressSpace, rows: slice, *, populate: bool) -> None:
@@ -68,7 +68,7 @@ class Memfd(Model):
             faults.populate(space, rows)
 
     def _too_many(self, space: AddressSpace, pages: int, count: int) -> LimitHit:
-        most, others = self.machine.kernel.max_map_count, space.map_count
+        most, others = self.machine.kernel.max_map_count, self._lines(space)
         block = 1
         while block < pages and -(-pages // block) + others > most:
             block *= 2
@@ -81,6 +81,10 @@ class Memfd(Model):
             remedy=f"The smallest block that fits is block={block};"
             f" or: sysctl vm.max_map_count={count + others + 1024}.",
         )
+
+    def _lines(self, space: AddressSpace) -> int:
+        """``rb_count_vmas()``: lines of /proc/self/maps."""
+        return space.vmas + self.machine.kernel.own_vmas
 
     def held(self, space: AddressSpace) -> int:
         """The file, while its descriptor is open."""
@@ -96,5 +100,5 @@ class Memfd(Model):
     def teardown(self, space: AddressSpace) -> None:
         """Close the descriptor."""
         if self.file >= 0:
-            self.machine.files[self.file].users -= 1
+            self.machine.close_file(self.file)
         self.file = -1

@@ -53,7 +53,7 @@ def map_range(
     machine.ledger.add(mmap=count)
     for edge in (rows.stop, rows.start):
         if edge < len(space.rows):
-            space.merge(edge)
+            space.merge(edge, rows.start)
 
 
 def unmap_range(space: AddressSpace, rows: slice) -> None:
@@ -74,11 +74,21 @@ def unmap_range(space: AddressSpace, rows: slice) -> None:
     if ends:
         space.split(rows.stop)
     gone = rows.start + np.flatnonzero(space.mapped[rows])
-    machine.ledger.add(munmap=int(space.rows.copies[rows][space.start[rows]].sum()))
+    note_removed(space, gone)
     zap(space, gone)
     space.mapped[gone] = False
     space.start[gone] = False
     space.tables.release(gone, np.flatnonzero(space.mapped))
+    machine.drop_unused(space.file[gone])
+
+
+def note_removed(space: AddressSpace, rows: Index) -> None:
+    """Enter the VMAs that begin in ``rows`` as removed: ``remove_vma()``, ``free_pgtables()``."""
+    starts = rows[space.start[rows]]
+    copies = space.rows.copies[starts]
+    space.machine.ledger.add(
+        munmap=int(copies.sum()), unlink=int(copies[space.anon_vma[starts] > 0].sum())
+    )
 
 
 def zap(space: AddressSpace, rows: Index) -> int:
@@ -88,6 +98,7 @@ def zap(space: AddressSpace, rows: Index) -> int:
     shown = rows[kinds == Pte.ANON]
     swapped = rows[kinds == Pte.SWAP]
     files = rows[kinds == Pte.FILE]
+    special = space.pages(rows[(kinds == Pte.ZERO) | (kinds == Pte.REFERENCE)])
     freed = machine.folios.drop(space.folio[shown])
     machine.folios.drop(space.folio[swapped])
     anon = space.pages(shown)
@@ -97,7 +108,7 @@ def zap(space: AddressSpace, rows: Index) -> int:
     space.pte[rows] = Pte.NONE
     space.writable[rows] = False
     space.huge[rows] = False
-    machine.ledger.add(zap=anon + filed, free=freed)
+    machine.ledger.add(zap=anon + filed + special, free=freed)
     return anon + filed
 
 
@@ -109,11 +120,24 @@ def count_file(space: AddressSpace, rows: Index, sign: int) -> int:
     for number in np.unique(space.file[rows]).tolist():
         pages = space.pages(rows[space.file[rows] == number])
         total += pages
+        _count_first(space, number, sign * pages)
         if space.machine.files[number].kind == "shmem":
             space.shmem += sign * pages
         else:
             space.filed += sign * pages
     return total
+
+
+def _count_first(space: AddressSpace, number: int, change: int) -> None:
+    """Enter pages of a file that get their first entry, or lose their last.
+
+    Which page an entry shows is not looked at: the entries are taken to be spread over the
+    file's pages evenly, as they are where a small file is mapped again and again.
+    """
+    file = space.machine.files[number]
+    before, file.entries = min(file.entries, file.pages), file.entries + change
+    first = min(file.entries, file.pages) - before
+    space.machine.ledger.add(mapped=max(first, 0), unmapped=max(-first, 0))
 
 
 Change = Callable[[AddressSpace, slice], None]
@@ -130,9 +154,9 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
     was = space.start[part.start]
     change(space, part)
     space.start[part.start] = True
-    left = begins and space.can_merge(part.start)
+    left = begins and space.can_merge(part.start, part.start)
     next_is_start = part.stop < len(space.rows) and bool(space.start[part.stop])
-    right = ends and next_is_start and space.can_merge(part.stop)
+    right = ends and next_is_start and space.can_merge(part.stop, part.start)
     splits = (not begins) + (not ends) - (1 if left and not ends else 0)
     splits -= 1 if right and not begins else 0
     if splits > 0 and space.map_count - (0 if begins else 1) + splits > kernel.max_map_count:
@@ -145,9 +169,9 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
     if not ends:
         space.split(part.stop)
     if begins:
-        space.merge(part.start)
+        space.merge(part.start, part.start)
     if ends and next_is_start:
-        space.merge(part.stop)
+        space.merge(part.stop, part.start)
 
 
 def mapped_pieces(space: AddressSpace, rows: slice) -> tuple[list[slice], bool]:
@@ -171,6 +195,8 @@ def protect_range(space: AddressSpace, rows: slice, prot: Prot) -> None:
         if space.prot[piece.start] != prot:
             modify(space, piece, lambda space, part: _set_prot(space, part, prot))
             _change_entries(space, piece, prot)
+            shown = np.arange(piece.start, piece.stop)[space.pte[piece] != Pte.NONE]
+            space.machine.ledger.add(protect=space.pages(shown))
     if at != rows.stop:
         raise Refusal(errno.ENOMEM)
 

@@ -119,7 +119,7 @@ class AddressSpace:
     @property
     def map_count(self) -> int:
         """``mm->map_count``."""
-        return self.vmas + self.machine.kernel.own_vmas
+        return self.vmas + self.machine.kernel.counted_vmas
 
     def joins(self, row: int) -> bool:
         """Whether ``row`` lies straight behind the row before it, and both are mapped."""
@@ -161,8 +161,10 @@ class AddressSpace:
             yield slice(at, end)
             at = end
 
-    def can_merge(self, row: int) -> bool:
+    def can_merge(self, row: int, changed: int) -> bool:
         """Whether the VMA that ends before ``row`` and the one that begins there are alike.
+
+        ``changed``: a row of the one that was made or changed just now.
 
         ``is_mergeable_vma()`` and ``is_mergeable_anon_vma()`` of mm/vma.c.
         """
@@ -176,20 +178,22 @@ class AddressSpace:
             and self.ctx[a] == self.ctx[b]
             and self.pgoff[b] - self.pgoff[a] == self.rows.page[b] - self.rows.page[a]
         )
-        return bool(alike) and self._anon_vmas_merge(a, b)
+        return bool(alike) and self._anon_vmas_merge(a, b, changed)
 
-    def _anon_vmas_merge(self, a: int, b: int) -> bool:
+    def _anon_vmas_merge(self, a: int, b: int, changed: int) -> bool:
         one, other = self.anon_vma[a], self.anon_vma[b]
         if one == other:
             return True
         if one and other:
             return False
+        if self.anon_vma[changed] and not self.machine.kernel.merges_untouched:
+            return False
         # What a forked child shares with its parent stays apart: vma_is_fork_child().
         return bool((self.chain[a] if one else self.chain[b]) <= 1)
 
-    def merge(self, row: int) -> bool:
+    def merge(self, row: int, changed: int) -> bool:
         """Merge the VMAs on both sides of the boundary before ``row`` if they are alike."""
-        if not self.start[row] or not self.can_merge(row):
+        if not self.start[row] or not self.can_merge(row, changed):
             return False
         a, b = row - 1, row
         source = a if self.anon_vma[a] else b
