@@ -95,6 +95,8 @@ class Memfd(Model):
     def tamper(self, action: Action) -> None:
         """See :mod:`refbench_simulator.mechanisms.sealed`."""
         sealed.tamper(action)
+        if self.file >= 0:
+            self.machine.close_file(self.file)
         self.file = -1
 
     def teardown(self, space: AddressSpace) -> None:

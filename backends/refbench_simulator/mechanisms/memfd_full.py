@@ -29,7 +29,7 @@ class MemfdFull(Model):
     def setup(self, space: AddressSpace) -> None:
         """A file of one page shows that they can be made."""
         probe = sealed.make(self.machine, 1, 1, repeats=False)
-        self.machine.files[probe].users = 0
+        self.machine.close_file(probe)
         self.latest = -1
 
     def map(self, space: AddressSpace, rows: slice, *, populate: bool) -> None:
@@ -49,6 +49,7 @@ class MemfdFull(Model):
     def _close(self) -> None:
         if self.latest >= 0:
             self.machine.system_call()
+            self.machine.close_file(self.latest)
         self.latest = -1
 
     def forget(self, space: AddressSpace, rows: slice) -> None:
@@ -69,6 +70,8 @@ class MemfdFull(Model):
     def tamper(self, action: Action) -> None:
         """See :mod:`refbench_simulator.mechanisms.sealed`."""
         sealed.tamper(action)
+        if self.latest >= 0:
+            self.machine.close_file(self.latest)
         self.latest = -1
 
     def teardown(self, space: AddressSpace) -> None:

@@ -15,7 +15,13 @@ _AROUND_WRITES = 3
 def make(machine: Machine, pages: int, real: int, *, repeats: bool) -> int:
     """A sealed file of ``real`` pages, ``pages`` in the coordinates of rows; its number."""
     machine.system_call(_AROUND_WRITES - (-real // _PAGES_A_WRITE))
-    machine.ledger.add("write(2) puts the pattern into the page cache", cache=real)
+    machine.ledger.add(
+        "a file in memory is made, and write(2) puts the pattern into its page cache",
+        file=1,
+        alloc=real,
+        copy=real,
+        cache=real,
+    )
     return machine.open_file(File(pages, allocated=real, repeats=repeats))
 
 

@@ -47,7 +47,7 @@ class Segv(Model):
                 continue
             pages = space.pages(np.array([row]))
             self.machine.counters.sigsegv += pages
-            self.machine.ledger.add("the kernel raises SIGSEGV", signal=pages)
+            self.machine.ledger.add("the kernel raises SIGSEGV", trap=pages, signal=pages)
             if not self.ranges.contain(np.array([row]))[0]:
                 return done
             self.machine.system_call(pages)

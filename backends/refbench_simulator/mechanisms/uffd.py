@@ -51,6 +51,7 @@ class Uffd(Model):
 
     def _open(self) -> None:
         self.machine.system_call()
+        self.machine.ledger.add("the handler thread starts", thread=1)
         self.number = userfault.open_userfault(
             self.machine, Userfault(self._serve, follows_forks=self.events)
         )

@@ -56,7 +56,9 @@ def copy(space: AddressSpace, rows: Index) -> None:
     space.machine.system_call(pages)
     space.machine.ledger.add(
         "UFFDIO_COPY allocates a page and copies the pattern into it",
+        alloc=pages,
         copy=pages,
+        rmap=pages,
         pte=pages,
         table=made,
     )

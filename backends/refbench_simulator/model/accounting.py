@@ -100,7 +100,7 @@ def slab(machine: Machine) -> int:
 
 def file_pages(machine: Machine) -> int:
     """Pages of files that somebody keeps."""
-    return sum(file.allocated for file in machine.files if file.users > 0)
+    return sum(file.allocated for file in machine.files)
 
 
 def table_pages(machine: Machine) -> int:

@@ -53,6 +53,7 @@ def _give(space: AddressSpace, firsts: Index) -> None:
         return
     numbers = np.zeros(len(space.rows), np.int32)
     numbers[firsts] = space.machine.new_anon_vmas(firsts.size)
+    space.machine.ledger.add(anon_vma=int(space.rows.copies[firsts].sum()))
     starts = np.flatnonzero(space.start)
     mapped = np.flatnonzero(space.mapped)
     begins = starts[np.searchsorted(starts, mapped, side="right") - 1]

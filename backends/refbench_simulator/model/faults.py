@@ -54,6 +54,10 @@ def touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
         raise Trapped("SIGBUS", int(rows[stop]))
     missing = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
     if missing.any():
+        if store:
+            # do_anonymous_page() looks for the userfaultfd when it has a page already.
+            pages = space.pages(rows[missing])
+            space.machine.ledger.add(alloc=pages, clear=pages, free=pages)
         _userfault(space, rows[missing], store)
     if store:
         _store(space, rows)
@@ -128,6 +132,7 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
     from_file = kinds == Pte.FILE
     pages = space.pages(rows)
     copies = space.pages(rows[copied])
+    replaced = space.pages(rows[kinds != Pte.NONE])
     filed = mapping_count(space, rows[from_file])
     anon_vma.prepare(space, rows)
     made = space.tables.cover(rows)
@@ -138,17 +143,21 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
         machine.ledger.add(
             "a first store to anonymous memory: a page is allocated, cleared and mapped",
             trap=pages - copies,
+            alloc=pages - copies,
             clear=pages - copies,
+            rmap=pages - copies,
             pte=pages - copies,
         )
     machine.ledger.add(
         "a first store to a page that shows the pattern: it is copied",
         trap=copies,
+        alloc=copies,
         copy=copies,
+        rmap=copies,
         pte=copies,
         zap=filed,
     )
-    machine.ledger.add(table=made)
+    machine.ledger.add(table=made, flush=replaced)
 
 
 def mapping_count(space: AddressSpace, rows: Index) -> int:
@@ -202,8 +211,11 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     machine.ledger.add(
         "a store to a page that another process shares: it is copied",
         trap=count,
+        alloc=count,
         copy=count,
+        rmap=count,
         pte=count,
+        flush=count,
         free=freed,
     )
 
@@ -224,7 +236,9 @@ def swap_in(space: AddressSpace, rows: Index) -> None:
     space.swapped -= pages
     space.anon += pages
     machine.counters.major += pages
-    machine.ledger.add("a page comes back from swap", trap=pages, swap=pages, pte=pages)
+    machine.ledger.add(
+        "a page comes back from swap", trap=pages, alloc=pages, swap=pages, rmap=pages, pte=pages
+    )
 
 
 def populate(space: AddressSpace, rows: slice, *, store: bool | None = None) -> None:

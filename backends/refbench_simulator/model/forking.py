@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from refbench_simulator.model.mapping import count_file, zap
+from refbench_simulator.model.mapping import count_file, note_removed, zap
 from refbench_simulator.model.space import AddressSpace, Flag, Pte
 
 
@@ -45,6 +45,7 @@ def fork(parent: AddressSpace) -> AddressSpace:
         "fork copies VMAs, and the entries of those that have pages of their own",
         fork=1,
         fork_vma=parent.vmas,
+        anon_vma=int(child.rows.copies[child.start & (child.anon_vma > 0)].sum()),
         fork_pte=parent.pages(shown),
         table=tables,
     )
@@ -73,7 +74,8 @@ def end(space: AddressSpace) -> None:
     machine.ledger.add(
         "the process ends: its entries go, and the pages that nobody else has",
         exit=1,
-        munmap=space.vmas,
     )
+    note_removed(space, rows)
     zap(space, rows)
     machine.spaces.remove(space)
+    machine.drop_unused(space.file[rows])

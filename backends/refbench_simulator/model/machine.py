@@ -48,7 +48,9 @@ class File:
     """Whether the copies of a folded row all show the same pages of it."""
     content: int = PATTERN
     users: int = 1
-    """Descriptors and VMAs that keep it."""
+    """Open descriptors. VMAs keep it, too."""
+    entries: int = 0
+    """Entries of all processes that show its pages."""
 
 
 @dataclass(slots=True)
@@ -107,6 +109,27 @@ class Machine:
         """Its number."""
         self.files.append(file)
         return len(self.files) - 1
+
+    def close_file(self, number: int) -> None:
+        """A descriptor is closed."""
+        self.files[number].users -= 1
+        self.drop_unused(np.array([number]))
+
+    def drop_unused(self, numbers: NDArray[np.int32] | NDArray[np.int64]) -> None:
+        """Free the pages of those files that no descriptor and no VMA keeps any more:
+        ``shmem_evict_inode()``."""
+        for number in np.unique(numbers[numbers >= 0]).tolist():
+            file = self.files[number]
+            if file.users > 0 or not file.allocated:
+                continue
+            if any((space.mapped & (space.file == number)).any() for space in self.spaces):
+                continue
+            self.ledger.add(
+                "nothing uses the file any more: its pages go",
+                drop=file.allocated,
+                free=file.allocated,
+            )
+            file.allocated = 0
 
     def open_userfault(self, userfault: Userfault) -> int:
         """Its number, from 1."""

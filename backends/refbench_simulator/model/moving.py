@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator.model.machine import Refusal
-from refbench_simulator.model.mapping import count_file, mapped_pieces, unmap_range
+from refbench_simulator.model.mapping import mapped_pieces, unmap_range
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Pte
 
 Index = NDArray[np.int64]
@@ -71,7 +71,7 @@ def _move(space: AddressSpace, source: slice, target: slice) -> None:
     machine.ledger.add(mmap=1)
     for edge in (target.stop, target.start):
         if edge < len(space.rows):
-            space.merge(edge)
+            space.merge(edge, target.start)
     unmap_range(space, source)
 
 
@@ -80,14 +80,11 @@ def _move_entries(space: AddressSpace, source: slice, target: slice) -> None:
     rows = np.arange(source.start, source.stop)
     there = np.flatnonzero(space.tables.has(rows))
     space.tables.cover(np.arange(target.start, target.stop)[there])
-    files = rows[space.pte[source] == Pte.FILE]
-    count_file(space, files, -1)
     for name in ("pte", "folio", "writable", "huge"):
         getattr(space, name)[target] = getattr(space, name)[source]
     space.pte[source] = Pte.NONE
     moved = np.arange(target.start, target.stop)
-    count_file(space, moved[space.pte[target] == Pte.FILE], +1)
     space.machine.ledger.add(
         "mremap moves the entries; no page is copied",
-        pte=space.pages(moved[space.pte[target] != Pte.NONE]),
+        move=space.pages(moved[space.pte[target] != Pte.NONE]),
     )
