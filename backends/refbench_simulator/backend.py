@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from refbench.grammar import Option, Values
 from refbench.words import AVAILABLE, Availability
-from refbench_simulator import target
+from refbench_simulator import cost_files, target
 
 if TYPE_CHECKING:
     from refbench_simulator.session import SimulatorSession
@@ -35,4 +35,4 @@ class SimulatorBackend:
         kernel = target.kernel(options)
         from refbench_simulator.session import SimulatorSession
 
-        return SimulatorSession(kernel)
+        return SimulatorSession(kernel, cost_files.find(options.text("costs")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -19,7 +20,7 @@ from refbench_simulator.costs import Costs
 from refbench_simulator.interpreter import Interpreter
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model
-from refbench_simulator.model.events import Ledger, Listener
+from refbench_simulator.model.events import Event, Ledger, Listener
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.tables import Layout
 from refbench_simulator.numbering import numbered
@@ -115,6 +116,16 @@ class SimulatorSession(Closing):
             facts={"uffd": "full" if self.kernel.serves_kernel_faults else "user-mode-only"},
         )
 
+    def counted(self, cell: Cell) -> dict[str, Counter[Event]]:
+        """What happens in a sample of ``cell`` behind the warm-up, by phase: what times are
+        made of.
+
+        :raises CellError: when the cell fails.
+        """
+        self._check_open("counted")
+        interpreter, _ = self._interpreted(cell, self._setup(cell), 1, None)
+        return {name: total.events for name, total in interpreter.phases.totals.items()}
+
     def close(self) -> None:
         """There is nothing to give back."""
         self._closed = True
@@ -131,6 +142,18 @@ class SimulatorSession(Closing):
         return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options)
 
     def _sample(self, cell: Cell, setup: Setup, index: int, listener: Listener | None) -> Sample:
+        interpreter, observer = self._interpreted(cell, setup, index, listener)
+        return Sample(
+            index=index,
+            phases=interpreter.phases.counters(self.costs, self.kernel.page_size),
+            memory=interpreter.memory,
+            observations=tuple(observer.observations),
+        )
+
+    def _interpreted(
+        self, cell: Cell, setup: Setup, index: int, listener: Listener | None
+    ) -> tuple[Interpreter, checking.Observer]:
+        """A machine of its own that the program has run through."""
         contents = Contents(self.kernel.page_size, image(cell.pattern, self.kernel.page_size))
         machine = Machine(
             self.kernel, setup.rows, contents, setup.layout, ledger=Ledger(listener=listener)
@@ -140,12 +163,7 @@ class SimulatorSession(Closing):
         observer = checking.Observer(machine, cell.program)
         interpreter = Interpreter(machine, process, observer, index=index)
         interpreter.run(numbered(cell.program))
-        return Sample(
-            index=index,
-            phases=interpreter.phases.counters(self.costs, self.kernel.page_size),
-            memory=interpreter.memory,
-            observations=tuple(observer.observations),
-        )
+        return interpreter, observer
 
     def _check_open(self, call: str) -> None:
         if self._closed:

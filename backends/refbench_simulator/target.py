@@ -7,6 +7,7 @@ from pathlib import Path
 
 from refbench.errors import UsageError
 from refbench.grammar import Option, Spec, Values, resolve
+from refbench_simulator import cost_files
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.machine import Machine, this_machine
 from refbench_simulator.saved import load
@@ -28,6 +29,12 @@ OPTIONS: Sequence[Option] = (
         "path",
         "",
         "every knob that is auto as in this file: a machine description or a journal",
+    ),
+    Option(
+        "costs",
+        "text",
+        cost_files.DEFAULT,
+        "the cost table that times come from: a file (.toml), or a name of `refbench calibrate`",
     ),
     Option(
         "session",
