@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tests.backends.simulator.differential.readings import Place, Readings, processes, readings
+from tests.backends.simulator.differential import bounds
+from tests.backends.simulator.differential.readings import (
+    CHARGED,
+    PEAK,
+    SYSTEM_SHMEM,
+    Place,
+    Readings,
+    processes,
+    readings,
+)
 
-from refbench.program import Program, Step
-from refbench.program import steps as s
+from refbench.program import Program
 from refbench.samples import Failure, Run
 
-KIB = 1024
-MESSAGE_CALLS = 2
-"""poll(2) and read(2): the calls that a handler thread makes once for several messages."""
+Value = int | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +27,8 @@ class Difference:
     """One number that is not the same."""
 
     place: Place
-    host: int | str | None
-    simulator: int | str | None
+    host: Value
+    simulator: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,10 @@ class Measured:
         pairs = zip(self.run.samples, self.own.samples, strict=True)
         return tuple(readings(sample, own) for sample, own in pairs)
 
+    def half(self, number: int) -> Measured:
+        """One sample of it."""
+        return Measured(*(Run(samples=(each.samples[number],)) for each in (self.run, self.own)))
+
 
 def compare(
     program: Program, mechanism: str, host: Measured, simulator: Measured
@@ -50,69 +60,53 @@ def compare(
         kinds = [None if f is None else f.kind for f in (host.failure, simulator.failure)]
         same = kinds[0] == kinds[1]
         return [] if same else [Difference(Place("run", "failure"), kinds[0], kinds[1])]
-    lives = processes(program)
-    batched = mechanism.partition(":")[0] == "uffd" and _has_threads(program.steps)
+    judge = _Judge(program, mechanism)
     found: dict[Place, Difference] = {}
     for real, modelled in zip(host.readings(), simulator.readings(), strict=True):
         for place in sorted(real.keys() | modelled.keys()):
             pair = real.get(place), modelled.get(place)
-            if pair[0] == pair[1]:
-                continue
-            if place.counter == "pss" and _rounded(*pair, lives.get(place.where.split()[1], 1)):
-                continue
-            if batched and place.counter == "syscalls" and _batched(*pair, modelled, place):
-                continue
-            found.setdefault(place, Difference(place, *pair))
+            if pair[0] != pair[1] and not judge.allows(place, *pair, modelled):
+                found.setdefault(place, Difference(place, *pair))
     return list(found.values())
 
 
 def unstable(program: Program, mechanism: str, host: Measured) -> list[Difference]:
     """Where the samples of one run on the host differ from one another."""
-    if host.failure or len(host.run.samples) < 2:
+    if host.failure:
         return []
-    halves = [
-        Measured(_only(host.run, number), _only(host.own, number))
-        for number in range(len(host.run.samples))
-    ]
+    halves = [host.half(number) for number in range(len(host.run.samples))]
     found = (compare(program, mechanism, halves[0], each) for each in halves[1:])
     return [difference for each in found for difference in each]
 
 
-def _only(run: Run, number: int) -> Run:
-    return Run(samples=(run.samples[number],))
+class _Judge:
+    """Which differences of a program are allowed."""
 
+    def __init__(self, program: Program, mechanism: str) -> None:
+        self.alive = processes(program)
+        threads = bounds.has_threads(program)
+        self.batched = mechanism.partition(":")[0] == "uffd" and threads
+        self.buffered = bounds.has_buffers(program)
 
-def _rounded(host: int | str | None, simulator: int | str | None, alive: int) -> bool:
-    """The kernel prints PSS in whole KiB, rounded down, the agent's own share included: with
-    three sharers and more its fraction may carry over."""
-    if not isinstance(host, int) or not isinstance(simulator, int) or alive < 3:
-        return False
-    return 0 <= host - simulator // KIB * KIB <= KIB
-
-
-def _batched(
-    host: int | str | None, simulator: int | str | None, modelled: Readings, place: Place
-) -> bool:
-    """With threads, one poll(2) and one read(2) may bring several messages."""
-    if not isinstance(host, int) or not isinstance(simulator, int):
-        return False
-    messages = modelled[Place(place.where, "uffd_messages")]
-    return isinstance(messages, int) and simulator - MESSAGE_CALLS * messages <= host <= simulator
-
-
-def _has_threads(steps: Iterable[Step]) -> bool:
-    return any(_threads_in(step) for step in steps)
-
-
-def _threads_in(step: Step) -> bool:
-    match step:
-        case s.Parallel():
+    def allows(self, place: Place, host: Value, simulator: Value, modelled: Readings) -> bool:
+        kind, _, name = place.where.partition(" ")
+        if kind == "memory" and place.counter in {*CHARGED, SYSTEM_SHMEM} and host is None:
             return True
-        case s.Fork(child, parent, _):
-            return _has_threads(child) or _has_threads(parent)
-        case s.Repeat(_, body):
-            return _has_threads(body)
-    return False
+        if not isinstance(host, int) or not isinstance(simulator, int):
+            return False
+        match place.counter:
+            case "pss":
+                return bounds.pss(host, simulator, self.alive[name])
+            case "syscalls" if self.batched:
+                messages = modelled[Place(place.where, "uffd_messages")]
+                return isinstance(messages, int) and bounds.syscalls(host, simulator, messages)
+            case counter if counter == PEAK:
+                return bounds.peak(host, simulator, buffered=self.buffered)
+            case counter if counter == SYSTEM_SHMEM:
+                return bounds.system_shmem(host, simulator)
+            case counter if counter in CHARGED:
+                return bounds.charged(host, simulator)
+        return False
 
 
 def table(differences: Sequence[Difference]) -> str:

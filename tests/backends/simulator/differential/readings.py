@@ -16,6 +16,12 @@ COUNTED = ("sigbus", "sigsegv", "uffd_messages", "syscalls", "entries")
 OWN_MEMORY = ("rss_anon", "rss_file", "rss_shmem", "pte", "vmas", "uss", "swap", "pss")
 """Of a snapshot: the agent's own pages, tables and mappings are in it and taken off."""
 HELD = "held"
+"""Bytes of the mechanism's files; exact, and nobody else's."""
+PEAK = "hwm"
+"""Within bounds only, the agent's share taken off."""
+SYSTEM_SHMEM = "sys_shmem"
+CHARGED = ("cgroup_anon", "cgroup_shmem")
+"""Within bounds only, as growth since the start: the rest of the system is in it."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,10 +50,14 @@ def readings(sample: Sample, own: Sample) -> Readings:
             found[Place(f"phase {name}", counter)] = getattr(phase, counter)
     for label, memory in sample.memory.items():
         share_of = own.memory.get(label)
-        for counter in OWN_MEMORY:
+        for counter in (*OWN_MEMORY, PEAK):
             value, share = getattr(memory, counter), getattr(share_of, counter, None)
             if value is not None and share is not None:
                 found[Place(f"memory {label}", counter)] = value - share
+        for counter in (SYSTEM_SHMEM, *CHARGED):
+            value, before = (getattr(m, counter) for m in (memory, sample.memory["start"]))
+            if value is not None and before is not None:
+                found[Place(f"memory {label}", counter)] = value - before
         found[Place(f"memory {label}", HELD)] = memory.held
     for number, seen in enumerate(sorted(sample.observations, key=_order)):
         found[Place(f"line {seen.line} #{number}", f"{seen.step} is")] = _told(seen)
