@@ -1,0 +1,137 @@
+"""The kernel's own accesses to a process's memory: ``native/agent/kernel_access.c``, ``core.c``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench.program.steps import KernelRead, KernelWrite
+from refbench_simulator.comparing import Bytes, Wrong
+from refbench_simulator.model import faults, forking
+from refbench_simulator.model.machine import Machine, Trapped
+from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
+from refbench_simulator.process import Process
+
+Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_EFAULT, _EIO = 14, 5
+_PINNED = frozenset({"direct", "vmreadv", "vmwritev", "procmem"})
+"""Ways that take references to pages (GUP), which a special entry does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A core file: rows whose pages it has, rows in whose place it has holes, which read as
+    zeroes, and rows that it leaves out."""
+
+    space: AddressSpace
+    pages: Index
+    holes: Index
+    left_out: Index
+
+    def absent(self, start: int, end: int, page: Bytes) -> Wrong:
+        """What it leaves out of a range, whose rows are all here.
+
+        ``check_missing()`` of check.c: all these bytes are wrong, whatever is wanted.
+        """
+        rows, columns, size = self.left_out, self.space.rows, self.space.rows.page_size
+        if not rows.size:
+            return Wrong(0)
+        # The first and the last page of the range may be wanted in part only.
+        first, last = int(columns.page[rows[0]]) * size, int(columns.last[rows].max()) * size
+        count = int(columns.weight[rows].sum()) * size
+        count -= max(0, start - first) + max(0, last - end)
+        address = max(start, first)
+        return Wrong(count, address, 0, int(page[address % size]))
+
+
+def refusal(via: KernelRead | KernelWrite) -> int:
+    """The errno when not one byte was passed: ``mem_rw()`` of fs/proc/base.c says EIO."""
+    return _EIO if via == "procmem" else _EFAULT
+
+
+def reach(
+    space: AddressSpace, rows: Index, via: KernelRead | KernelWrite, *, store: bool = False
+) -> int:
+    """The kernel faults ``rows`` in and accesses them; how many, up to the first that it cannot.
+
+    No signal is raised and no handler of one runs. /proc/PID/mem passes over the permissions of
+    private mappings (FOLL_FORCE, ``check_vma_flags()`` of mm/gup.c).
+    """
+    allowed = space.mapped[rows] & ~_out_of_reach(space, rows)
+    if via != "procmem":
+        allowed &= (space.prot[rows] & (Prot.WRITE if store else Prot.READ)) != 0
+    good = rows[: _leading(allowed)]
+    try:
+        faults.touch(space, good, store=store)
+    except Trapped as trapped:
+        good = good[: int((good == trapped.row).argmax())]
+    if store:
+        # maybe_mkwrite(): an entry is no more writable than its VMA.
+        space.writable[good] &= (space.prot[good] & Prot.WRITE) != 0
+    elif via in _PINNED:
+        # follow_pfn_pte() of mm/gup.c: a special entry has no page, but for the zero page's.
+        good = good[: _leading(space.pte[good] != Pte.REFERENCE)]
+    space.note_peak()
+    return int(good.size)
+
+
+def stop(machine: Machine, rows: Index, good: int, start: int, end: int) -> int:
+    """The address behind the last byte that was passed, of those from ``start`` to ``end``."""
+    if good == rows.size:
+        return end
+    return max(start, int(machine.rows.page[rows[good]]) * machine.kernel.page_size)
+
+
+@contextmanager
+def dump_core(process: Process, rows: Index) -> Iterator[Core]:
+    """A forked child dumps core; ``rows`` are looked for in the file.
+
+    ``vma_dump_size()`` of fs/coredump.c, with the default filter: VMAs that have an anon_vma,
+    whole. ``get_dump_page()`` gives no page (FOLL_DUMP) for what anonymous memory does not have
+    yet, nor for special entries, the zero page's among them.
+    """
+    process.model.before_fork(process.space)
+    process.space.machine.system_call()
+    child = process.fork()
+    child.model.after_fork_child(child.space)
+    space = child.space
+    dumped = space.mapped[rows] & (space.anon_vma[rows] > 0)
+    filed = space.file[rows] != NO_FILE
+    absent = (space.pte[rows] == Pte.NONE) & (~filed | _behind_end(space, rows))
+    absent |= np.isin(space.pte[rows], (Pte.ZERO, Pte.REFERENCE))
+    there = rows[dumped & ~absent]
+    faults.touch(space, there, store=False)
+    yield Core(space, there, rows[dumped & absent], rows[~dumped])
+    forking.end(space)
+
+
+def _out_of_reach(space: AddressSpace, rows: Index) -> Mask:
+    """Pages that only the process itself can fault in: ``handle_userfault()``.
+
+    A userfaultfd that raises SIGBUS, or one for user mode only, hands no fault of the kernel on.
+    """
+    missing: Mask = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
+    if not missing.any():
+        return missing
+    machine = space.machine
+    handed = [
+        found.by_thread and machine.kernel.serves_kernel_faults for found in machine.userfaults
+    ]
+    closed = ~np.array([True, *handed])
+    return np.asarray(missing & closed[space.ctx[rows]], dtype=np.bool_)
+
+
+def _behind_end(space: AddressSpace, rows: Index) -> Mask:
+    sizes = np.array([0, *(file.pages for file in space.machine.files)], np.int64)
+    return np.asarray(space.pgoff[rows] >= sizes[space.file[rows] - NO_FILE], dtype=np.bool_)
+
+
+def _leading(good: Mask) -> int:
+    """How many are good up to the first that is not."""
+    return int(good.size) if good.all() else int(good.argmin())
