@@ -66,7 +66,7 @@ class Uffd(Model):
         else:
             machine.counters.minor += pages
         machine.ledger.add(
-            "the kernel sends a message, the handler thread wakes up", trap=pages, message=pages
+            "the kernel sends a message, the handler thread wakes up", fault=pages, message=pages
         )
         userfault.copy(space, rows)
         return int(rows.size)

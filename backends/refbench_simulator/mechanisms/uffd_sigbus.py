@@ -42,7 +42,7 @@ class UffdSigbus(Model):
         pages = space.pages(done)
         self.machine.counters.sigbus += pages
         self.machine.ledger.add(
-            "the kernel raises SIGBUS in the faulting thread", trap=pages, signal=pages
+            "the kernel raises SIGBUS in the faulting thread", trap=pages, fault=pages, signal=pages
         )
         userfault.copy(space, done)
         return int(done.size)

@@ -107,7 +107,8 @@ def _show(space: AddressSpace, rows: Index, *, faults: int) -> None:
     machine.counters.minor += faults
     machine.ledger.add(
         "a load from a file's page: its cached neighbours are mapped with it",
-        trap=faults,
+        fault=faults,
+        lookup=faults,
         pte=faults,
         around=pages - faults,
         table=made,

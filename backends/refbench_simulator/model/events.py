@@ -16,7 +16,12 @@ class Event(str, Enum):
     """One kind of work. The value is its name in cost tables."""
 
     TRAP = "trap"
-    """A page fault: exception entry, looking up the VMA, walking the tables, return."""
+    """An exception in user mode: entry, looking up the VMA, return."""
+    FAULT = "fault"
+    """The kernel handled a page fault, after an exception or on behalf of a system call that
+    populates: walking and locking the tables, accounting (``handle_mm_fault()``)."""
+    LOOKUP = "lookup"
+    """A fault looked into the page cache of a file."""
     ALLOC = "alloc"
     """A page, small or huge, was allocated and charged to its memory cgroup; what then fills it
     is apart. A first store under a userfaultfd allocates a page that it frees again:

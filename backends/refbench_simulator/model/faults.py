@@ -27,7 +27,7 @@ def access(space: AddressSpace, rows: Index, *, store: bool) -> None:
     while rows.size:
         allowed = space.mapped[rows] & ((space.prot[rows] & need) != 0)
         good = int(rows.size) if allowed.all() else int(allowed.argmin())
-        touch(space, rows[:good], store=store)
+        _trap(space, rows[:good], store=store)
         if good == rows.size:
             break
         resolve = space.on_segv
@@ -36,9 +36,19 @@ def access(space: AddressSpace, rows: Index, *, store: bool) -> None:
             raise Trapped("SIGSEGV", int(rows[good]))
         # The access is done again, and so may fault again.
         rows = rows[good:]
-        touch(space, rows[:done], store=store)
+        _trap(space, rows[:done], store=store)
         rows = rows[done:]
     space.note_peak()
+
+
+def _trap(space: AddressSpace, rows: Index, *, store: bool) -> None:
+    """:func:`touch` from user mode, where every fault is an exception."""
+    counters = space.machine.counters
+    before = counters.minor + counters.major
+    try:
+        touch(space, rows, store=store)
+    finally:
+        space.machine.ledger.add(trap=counters.minor + counters.major - before)
 
 
 def touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
@@ -104,7 +114,7 @@ def _load(space: AddressSpace, rows: Index) -> None:
         made = space.tables.cover(anonymous)
         machine.ledger.add(
             "a load shows the shared page: a special entry, no page is allocated",
-            trap=pages,
+            fault=pages,
             pte=pages,
             table=made,
         )
@@ -133,6 +143,7 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
     pages = space.pages(rows)
     copies = space.pages(rows[copied])
     replaced = space.pages(rows[kinds != Pte.NONE])
+    looked = space.pages(rows[copied & ~reference & (kinds == Pte.NONE)])
     filed = mapping_count(space, rows[from_file])
     anon_vma.prepare(space, rows)
     made = space.tables.cover(rows)
@@ -142,7 +153,7 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
     if pages > copies:
         machine.ledger.add(
             "a first store to anonymous memory: a page is allocated, cleared and mapped",
-            trap=pages - copies,
+            fault=pages - copies,
             alloc=pages - copies,
             clear=pages - copies,
             rmap=pages - copies,
@@ -150,11 +161,12 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
         )
     machine.ledger.add(
         "a first store to a page that shows the pattern: it is copied",
-        trap=copies,
+        fault=copies,
         alloc=copies,
         copy=copies,
         rmap=copies,
         pte=copies,
+        lookup=looked,
         zap=filed,
     )
     machine.ledger.add(table=made, flush=replaced)
@@ -196,7 +208,7 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     reuses = space.pages(reused)
     machine.ledger.add(
         "a store to a page that no other process has any more: its entry is made writable",
-        trap=reuses,
+        fault=reuses,
     )
     if not copied.size:
         return
@@ -210,7 +222,7 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     freed = folios.drop(gone)
     machine.ledger.add(
         "a store to a page that another process shares: it is copied",
-        trap=count,
+        fault=count,
         alloc=count,
         copy=count,
         rmap=count,
@@ -237,7 +249,7 @@ def swap_in(space: AddressSpace, rows: Index) -> None:
     space.anon += pages
     machine.counters.major += pages
     machine.ledger.add(
-        "a page comes back from swap", trap=pages, alloc=pages, swap=pages, rmap=pages, pte=pages
+        "a page comes back from swap", fault=pages, alloc=pages, swap=pages, rmap=pages, pte=pages
     )
 
 
