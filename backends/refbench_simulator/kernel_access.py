@@ -63,7 +63,7 @@ def reach(
     No signal is raised and no handler of one runs. /proc/PID/mem passes over the permissions of
     private mappings (FOLL_FORCE, ``check_vma_flags()`` of mm/gup.c).
     """
-    allowed = space.mapped[rows] & ~_out_of_reach(space, rows)
+    allowed = space.mapped[rows] & ~_out_of_reach(space, rows, via)
     if via != "procmem":
         allowed &= (space.prot[rows] & (Prot.WRITE if store else Prot.READ)) != 0
     good = rows[: _leading(allowed)]
@@ -111,20 +111,20 @@ def dump_core(process: Process, rows: Index) -> Iterator[Core]:
     forking.end(space)
 
 
-def _out_of_reach(space: AddressSpace, rows: Index) -> Mask:
+def _out_of_reach(space: AddressSpace, rows: Index, via: KernelRead | KernelWrite) -> Mask:
     """Pages that only the process itself can fault in: ``handle_userfault()``.
 
-    A userfaultfd that raises SIGBUS, or one for user mode only, hands no fault of the kernel on.
+    A userfaultfd that raises SIGBUS, or one for user mode only, hands no fault of the kernel on;
+    and /proc/PID/mem cannot wait for an answer (``get_user_page_vma_remote()`` of
+    include/linux/mm.h gives up no lock).
     """
     missing: Mask = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
     if not missing.any():
         return missing
     machine = space.machine
-    handed = [
-        found.by_thread and machine.kernel.serves_kernel_faults for found in machine.userfaults
-    ]
-    closed = ~np.array([True, *handed])
-    return np.asarray(missing & closed[space.ctx[rows]], dtype=np.bool_)
+    served = machine.kernel.serves_kernel_faults and via != "procmem"
+    closed = np.array([not (found.by_thread and served) for found in machine.userfaults])
+    return np.asarray(missing & closed[space.ctx[rows] - 1], dtype=np.bool_)
 
 
 def _behind_end(space: AddressSpace, rows: Index) -> Mask:
