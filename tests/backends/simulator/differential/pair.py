@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
+from tests.backends.simulator.differential import bounds
 from tests.backends.simulator.differential.comparison import (
     Difference,
     Measured,
@@ -16,7 +17,7 @@ from tests.backends.simulator.differential.comparison import (
     table,
     unstable,
 )
-from tests.backends.simulator.differential.skeleton import skeleton
+from tests.backends.simulator.differential.skeleton import with_skeleton
 
 from refbench.backend import Session
 from refbench.grammar import Spec
@@ -66,7 +67,7 @@ class Pair:
         spec = Spec.parse(mechanism, what="mechanism")
         runs = [
             session.run(Cell(f"program:{each.name}", spec, PATTERN, each), 1, SECONDS)
-            for each in (program, skeleton(program))
+            for each in with_skeleton(program, bounds.PAGE)
         ]
         return Measured(*runs)
 

@@ -2,21 +2,45 @@
 
 A *skeleton* has the processes, threads, phases and snapshots of a program and none of the steps
 that name a region. What the agent's own pages cost then (a fault after each fork, page tables,
-pages that parent and child share) is what remains.
+pages that parent and child share) is what remains. So that the agent's tables are as large for
+the one as for the other, each observed step is replaced by one that does nothing, a region comes
+when all is over, and comments make up for the lines that are missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from refbench.program import Program, Step
+from refbench.program import Program, Step, dump
 from refbench.program import steps as s
 
 
-def skeleton(program: Program) -> Program:
-    """``program`` without regions."""
-    return replace(program, name="skeleton", steps=_bare(program.steps))
+@dataclass(frozen=True, slots=True)
+class Padded(Program):
+    """A program with comments at its end."""
+
+    comments: int = 0
+
+    def text(self) -> str:
+        """The program file."""
+        return dump(self) + "#\n" * self.comments
+
+
+def with_skeleton(program: Program, page: int) -> tuple[Program, Program]:
+    """``program`` and its skeleton, of equally many lines."""
+    ending = (s.Phase(), s.Map(0, page))
+    bare = Program("skeleton", (*_bare(program.steps), *ending), program.observe_all)
+    lines = [_lines(each) for each in (program, bare)]
+    return _padded(program, max(lines) - lines[0]), _padded(bare, max(lines) - lines[1])
+
+
+def _lines(program: Program) -> int:
+    return program.text().count("\n")
+
+
+def _padded(program: Program, comments: int) -> Program:
+    return Padded(program.name, program.steps, program.observe_all, comments)
 
 
 def _bare(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -32,5 +56,7 @@ def _kept(step: Step) -> Step | None:
         case s.Repeat(_, body):
             return replace(step, body=_bare(body))
         case s.Parallel(groups):
-            return s.Parallel(tuple(replace(each, body=()) for each in groups))
-    return None
+            return s.Parallel(tuple(replace(each, body=_bare(each.body)) for each in groups))
+        case s.Map() | s.Unmap():
+            return None
+    return s.Settle()
