@@ -29,10 +29,27 @@ class Padded(Program):
 
 def with_skeleton(program: Program, page: int) -> tuple[Program, Program]:
     """``program`` and its skeleton, of equally many lines."""
-    ending = (s.Phase(), s.Map(0, page))
-    bare = Program("skeleton", (*_bare(program.steps), *ending), program.observe_all)
+    steps = _bare(program.steps)
+    if _has_regions(program.steps):
+        steps = (*steps, s.Phase(), s.Map(0, page))
+    bare = Program("skeleton", steps, program.observe_all)
     lines = [_lines(each) for each in (program, bare)]
     return _padded(program, max(lines) - lines[0]), _padded(bare, max(lines) - lines[1])
+
+
+def _has_regions(steps: Sequence[Step]) -> bool:
+    """Every region is mapped somewhere, or the agent refuses the program."""
+    match steps:
+        case ():
+            return False
+        case (s.Map(), *_):
+            return True
+        case (s.Fork(child, parent, _), *rest):
+            return _has_regions((*child, *parent, *rest))
+        case (s.Repeat(_, body), *rest):
+            return _has_regions((*body, *rest))
+        case _:
+            return _has_regions(steps[1:])
 
 
 def _lines(program: Program) -> int:
