@@ -53,7 +53,10 @@ def _level(rows: Rows, span: int) -> Level:
     times = np.ones(first.size, np.int64)
     for row in np.flatnonzero(folded):
         times[index_low[row] : index_high[row]] = rows.copies[row]
-    return Level(first, count * times, index_low, index_high)
+    count *= times
+    # The table at address 0 is there already: the process's own program and heap lie under it.
+    count[first == 0] -= 1
+    return Level(first, count, index_low, index_high)
 
 
 class Tables:
