@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.samples import MemorySnapshot
-from refbench_simulator import checking, snapshots
+from refbench_simulator import checking, rules, snapshots
 from refbench_simulator.model import advice, faults, forking, mapping, moving
 from refbench_simulator.model.machine import Machine, Refusal, Trapped
 from refbench_simulator.model.space import Prot
@@ -216,7 +216,7 @@ class Interpreter:
         space = self.process.space
         visit = self.machine.rows.visit(step)
         done = visit.rows
-        self.machine.ledger.add("user space accesses", touch=visit.places)
+        self.machine.ledger.add(rules.TOUCH, visit.rows, touch=visit.places)
         try:
             for store in (False, True):
                 if step.access == "readwrite" or store == (step.access == "write"):
@@ -252,6 +252,7 @@ class Interpreter:
         self.machine.system_call()
         child = parent.fork()
         self.machine.counters.minor += _OWN_FAULTS_A_FORK
+        self.machine.ledger.add(rules.OWN_STACK)
         phase = self.phases.stop()
         first, second = (child, node.bodies[0]), (parent, node.bodies[1])
         self.process = child

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from refbench.errors import LimitHit, Unsupported, UsageError
 from refbench.grammar import Values
 from refbench.words import AVAILABLE, Availability
+from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.model import faults, mapping
@@ -145,9 +146,7 @@ class Model:
         shown = space.folio[rows]
         self.machine.folios.content[shown] = PATTERN
         self.machine.folios.home[shown] = space.rows.page[rows]
-        self.machine.ledger.add(
-            "user space stores the pattern to the whole page", fill=space.pages(rows)
-        )
+        self.machine.ledger.add(rules.FILL, rows, fill=space.pages(rows))
 
 
 def indices(rows: slice) -> Index:

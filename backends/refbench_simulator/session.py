@@ -20,7 +20,7 @@ from refbench_simulator.costs import Costs
 from refbench_simulator.interpreter import Interpreter
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model
-from refbench_simulator.model.events import Event, Ledger, Listener
+from refbench_simulator.model.events import Event, Hears, Ledger
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.tables import Layout
 from refbench_simulator.numbering import numbered
@@ -82,7 +82,7 @@ class SimulatorSession(Closing):
         return self.explained(cell, iterations, deadline, None)
 
     def explained(
-        self, cell: Cell, iterations: int, deadline: float, listener: Listener | None
+        self, cell: Cell, iterations: int, deadline: float, listener: Hears | None
     ) -> Run:
         """The same, while ``listener`` hears what the kernel does in the warm-up sample."""
         self._check_open("run")
@@ -141,7 +141,7 @@ class SimulatorSession(Closing):
         rows = Rows(cell.program, grain, traits, self._fold_from)
         return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options)
 
-    def _sample(self, cell: Cell, setup: Setup, index: int, listener: Listener | None) -> Sample:
+    def _sample(self, cell: Cell, setup: Setup, index: int, listener: Hears | None) -> Sample:
         interpreter, observer = self._interpreted(cell, setup, index, listener)
         return Sample(
             index=index,
@@ -151,7 +151,7 @@ class SimulatorSession(Closing):
         )
 
     def _interpreted(
-        self, cell: Cell, setup: Setup, index: int, listener: Listener | None
+        self, cell: Cell, setup: Setup, index: int, listener: Hears | None
     ) -> tuple[Interpreter, checking.Observer]:
         """A machine of its own that the program has run through."""
         contents = Contents(self.kernel.page_size, image(cell.pattern, self.kernel.page_size))

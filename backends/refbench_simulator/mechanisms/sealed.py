@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from refbench_simulator import rules
 from refbench_simulator.mechanism import Action
 from refbench_simulator.model.machine import File, Machine, Refusal
 
@@ -16,7 +17,7 @@ def make(machine: Machine, pages: int, real: int, *, repeats: bool) -> int:
     """A sealed file of ``real`` pages, ``pages`` in the coordinates of rows; its number."""
     machine.system_call(_AROUND_WRITES - (-real // _PAGES_A_WRITE))
     machine.ledger.add(
-        "a file in memory is made, and write(2) puts the pattern into its page cache",
+        rules.CACHE,
         file=1,
         alloc=real,
         copy=real,

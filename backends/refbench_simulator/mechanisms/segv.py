@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.grammar import Values
+from refbench_simulator import rules
 from refbench_simulator.mechanism import Model, indices
 from refbench_simulator.mechanisms.ranges import Ranges
 from refbench_simulator.model import mapping
@@ -47,7 +48,7 @@ class Segv(Model):
                 continue
             pages = space.pages(np.array([row]))
             self.machine.counters.sigsegv += pages
-            self.machine.ledger.add("the kernel raises SIGSEGV", trap=pages, signal=pages)
+            self.machine.ledger.add(rules.SIGSEGV, np.array([row]), trap=pages, signal=pages)
             if not self.ranges.contain(np.array([row]))[0]:
                 return done
             self.machine.system_call(pages)

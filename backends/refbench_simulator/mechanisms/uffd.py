@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from refbench.errors import Unsupported, UsageError
 from refbench.grammar import Values
+from refbench_simulator import rules
 from refbench_simulator.mechanism import Model
 from refbench_simulator.mechanisms import userfault
 from refbench_simulator.mechanisms.ranges import Ranges
@@ -51,7 +52,7 @@ class Uffd(Model):
 
     def _open(self) -> None:
         self.machine.system_call()
-        self.machine.ledger.add("the handler thread starts", thread=1)
+        self.machine.ledger.add(rules.THREAD, thread=1)
         self.number = userfault.open_userfault(
             self.machine, Userfault(self._serve, follows_forks=self.events)
         )
@@ -65,9 +66,7 @@ class Uffd(Model):
             machine.counters.major += pages
         else:
             machine.counters.minor += pages
-        machine.ledger.add(
-            "the kernel sends a message, the handler thread wakes up", fault=pages, message=pages
-        )
+        machine.ledger.add(rules.UFFD_MESSAGE, rows, fault=pages, message=pages)
         userfault.copy(space, rows)
         return int(rows.size)
 
@@ -89,7 +88,7 @@ class Uffd(Model):
         if self.events and np.any(space.ctx > 0):
             self.machine.system_call(_PER_MESSAGE)
             self.machine.counters.messages += 1
-            self.machine.ledger.add("the fork event goes to the handler thread", message=1)
+            self.machine.ledger.add(rules.UFFD_FORK, message=1)
 
     def forked(self) -> Self:
         """The descriptor is the parent's, and its thread is not there."""

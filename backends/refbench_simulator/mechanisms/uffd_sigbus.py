@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench.grammar import Values
+from refbench_simulator import rules
 from refbench_simulator.mechanism import Model
 from refbench_simulator.mechanisms import userfault
 from refbench_simulator.mechanisms.ranges import Ranges
@@ -41,9 +42,7 @@ class UffdSigbus(Model):
         done = rows if known.all() else rows[: int(known.argmin())]
         pages = space.pages(done)
         self.machine.counters.sigbus += pages
-        self.machine.ledger.add(
-            "the kernel raises SIGBUS in the faulting thread", trap=pages, fault=pages, signal=pages
-        )
+        self.machine.ledger.add(rules.UFFD_SIGBUS, done, trap=pages, fault=pages, signal=pages)
         userfault.copy(space, done)
         return int(done.size)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
 from refbench_simulator.mechanism import Model, indices
 from refbench_simulator.model import anon_vma, faults, mapping
@@ -55,10 +56,11 @@ def copy(space: AddressSpace, rows: Index) -> None:
     faults.install(space, rows, PATTERN, writable=permitted)
     space.machine.system_call(pages)
     space.machine.ledger.add(
-        "UFFDIO_COPY allocates a page and copies the pattern into it",
+        rules.UFFD_COPY,
+        rows,
         alloc=pages,
         copy=pages,
         rmap=pages,
         pte=pages,
-        table=made,
     )
+    space.machine.ledger.add(rules.TABLE, rows, table=made)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.model.space import AddressSpace
 
 Index = NDArray[np.int64]
@@ -53,7 +54,7 @@ def _give(space: AddressSpace, firsts: Index) -> None:
         return
     numbers = np.zeros(len(space.rows), np.int32)
     numbers[firsts] = space.machine.new_anon_vmas(firsts.size)
-    space.machine.ledger.add(anon_vma=int(space.rows.copies[firsts].sum()))
+    space.machine.ledger.add(rules.ANON_VMA, firsts, anon_vma=int(space.rows.copies[firsts].sum()))
     starts = np.flatnonzero(space.start)
     mapped = np.flatnonzero(space.mapped)
     begins = starts[np.searchsorted(starts, mapped, side="right") - 1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.model.mapping import count_file
 from refbench_simulator.model.space import AddressSpace, Pte
 
@@ -106,10 +107,11 @@ def _show(space: AddressSpace, rows: Index, *, faults: int) -> None:
     made = space.tables.cover(rows)
     machine.counters.minor += faults
     machine.ledger.add(
-        "a load from a file's page: its cached neighbours are mapped with it",
+        rules.LOAD_FILE,
+        rows,
         fault=faults,
         lookup=faults,
         pte=faults,
         around=pages - faults,
-        table=made,
     )
+    machine.ledger.add(rules.TABLE, rows, table=made)

@@ -7,9 +7,14 @@ table (:mod:`refbench_simulator.costs`), explanations by way of its listener.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refbench_simulator.rules import Rule
 
 
 class Event(str, Enum):
@@ -63,6 +68,8 @@ class Event(str, Enum):
     """A VMA gave its ``anon_vma`` up: ``unlink_anon_vmas()``."""
     SPLIT = "split"
     """A VMA was cut in two, or two were merged."""
+    MODIFY = "modify"
+    """A system call changed what a VMA permits or is for: ``vma_modify()``, beside splitting."""
     MUNMAP = "munmap"
     """A VMA was removed."""
     PROTECT = "protect"
@@ -98,29 +105,42 @@ class Event(str, Enum):
 USER = frozenset({Event.FILL, Event.TOUCH})
 """What is done in user mode; everything else is the kernel's."""
 
-Listener = Callable[[str, dict[Event, int]], None]
-"""Called with one sentence and the events that it is about."""
+Where = NDArray[np.int64] | slice | None
+"""The rows that an entry is about; ``None``: no pages."""
+
+
+class Hears(Protocol):
+    """Who listens to a ledger."""
+
+    def hear(self, rule: Rule, rows: Where, what: str, events: dict[Event, int]) -> None:
+        """An entry was made, in the order in which things happen; ``events`` may be empty.
+
+        What is in ``rows`` may change later.
+        """
 
 
 @dataclass(slots=True)
 class Ledger:
     """The events since it was last taken.
 
-    ``listener``, where there is one, also hears every entry with a sentence that says what
-    the kernel did, in the order in which it happened.
+    ``listener``, where there is one, also hears every entry, with the rule by which it happened.
     """
 
     counts: Counter[Event] = field(default_factory=Counter)
-    listener: Listener | None = None
+    listener: Hears | None = None
 
-    def add(self, story: str = "", **events: int) -> None:
-        """Enter events by their names in :class:`Event`, lower case: ``add(trap=3, clear=3)``."""
+    def add(self, rule: Rule, rows: Where = None, *, what: str = "", **events: int) -> None:
+        """Enter events by their names in :class:`Event`, lower case: ``add(TRAP, rows, trap=3)``.
+
+        ``what`` tells entries of one rule apart where their events do not, such as ``mmap(2)``
+        of a system call.
+        """
         for name, count in events.items():
             if count:
                 self.counts[Event[name.upper()]] += int(count)
-        if self.listener is not None and story:
+        if self.listener is not None:
             found = {Event[name.upper()]: int(n) for name, n in events.items() if n}
-            self.listener(story, found)
+            self.listener.hear(rule, rows, what, found)
 
     def take(self) -> Counter[Event]:
         """What has been entered since the last call."""

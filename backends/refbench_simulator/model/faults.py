@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.content import PATTERN, ZERO
 from refbench_simulator.model import anon_vma, around
 from refbench_simulator.model.machine import Trapped
@@ -48,7 +49,7 @@ def _trap(space: AddressSpace, rows: Index, *, store: bool) -> None:
     try:
         touch(space, rows, store=store)
     finally:
-        space.machine.ledger.add(trap=counters.minor + counters.major - before)
+        space.machine.ledger.add(rules.TRAP, rows, trap=counters.minor + counters.major - before)
 
 
 def touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
@@ -67,7 +68,9 @@ def touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
         if store:
             # do_anonymous_page() looks for the userfaultfd when it has a page already.
             pages = space.pages(rows[missing])
-            space.machine.ledger.add(alloc=pages, clear=pages, free=pages)
+            space.machine.ledger.add(
+                rules.UFFD_SPARE, rows[missing], alloc=pages, clear=pages, free=pages
+            )
         _userfault(space, rows[missing], store)
     if store:
         _store(space, rows)
@@ -112,12 +115,9 @@ def _load(space: AddressSpace, rows: Index) -> None:
         machine = space.machine
         machine.counters.minor += pages
         made = space.tables.cover(anonymous)
-        machine.ledger.add(
-            "a load shows the shared page: a special entry, no page is allocated",
-            fault=pages,
-            pte=pages,
-            table=made,
-        )
+        shown = rules.LOAD_REFERENCE if reference.any() else rules.LOAD_ZERO
+        machine.ledger.add(shown, anonymous, fault=pages, pte=pages)
+        machine.ledger.add(rules.TABLE, anonymous, table=made)
     around.load(space, empty[filed & ~reference])
 
 
@@ -149,27 +149,33 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
     made = space.tables.cover(rows)
     content = np.where(copied, np.int32(PATTERN), np.int32(ZERO)).astype(np.int32)
     install(space, rows, content, writable=True)
-    machine.counters.minor += pages
     if pages > copies:
+        machine.counters.minor += pages - copies
         machine.ledger.add(
-            "a first store to anonymous memory: a page is allocated, cleared and mapped",
+            rules.FIRST_STORE,
+            rows[~copied],
             fault=pages - copies,
             alloc=pages - copies,
             clear=pages - copies,
             rmap=pages - copies,
             pte=pages - copies,
         )
-    machine.ledger.add(
-        "a first store to a page that shows the pattern: it is copied",
-        fault=copies,
-        alloc=copies,
-        copy=copies,
-        rmap=copies,
-        pte=copies,
-        lookup=looked,
-        zap=filed,
-    )
-    machine.ledger.add(table=made, flush=replaced)
+    if copies:
+        machine.counters.minor += copies
+        machine.ledger.add(
+            rules.STORE_COPIES,
+            rows[copied],
+            fault=copies,
+            alloc=copies,
+            copy=copies,
+            rmap=copies,
+            pte=copies,
+            lookup=looked,
+            zap=filed,
+        )
+    machine.ledger.add(rules.TABLE, rows, table=made)
+    if replaced:
+        machine.ledger.add(rules.FLUSH, rows[kinds != Pte.NONE], flush=replaced)
 
 
 def mapping_count(space: AddressSpace, rows: Index) -> int:
@@ -199,17 +205,13 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     machine, folios = space.machine, space.machine.folios
     old = space.folio[rows]
     alone = ((folios.mapcount[old] == 1) | folios.exclusive[old]) & (folios.merged[old] == 0)
-    pages = space.pages(rows)
-    machine.counters.minor += pages
     reused = rows[alone]
     folios.exclusive[space.folio[reused]] = True
     space.writable[reused] = True
     copied = rows[~alone]
     reuses = space.pages(reused)
-    machine.ledger.add(
-        "a store to a page that no other process has any more: its entry is made writable",
-        fault=reuses,
-    )
+    machine.counters.minor += reuses
+    machine.ledger.add(rules.STORE_REUSES, reused, fault=reuses)
     if not copied.size:
         return
     gone = space.folio[copied]
@@ -220,8 +222,10 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     install(space, copied, content, writable=True)
     folios.home[space.folio[copied]] = home
     freed = folios.drop(gone)
+    machine.counters.minor += count
     machine.ledger.add(
-        "a store to a page that another process shares: it is copied",
+        rules.STORE_UNSHARES,
+        copied,
         fault=count,
         alloc=count,
         copy=count,
@@ -249,7 +253,7 @@ def swap_in(space: AddressSpace, rows: Index) -> None:
     space.anon += pages
     machine.counters.major += pages
     machine.ledger.add(
-        "a page comes back from swap", fault=pages, alloc=pages, swap=pages, rmap=pages, pte=pages
+        rules.SWAP_IN, out, fault=pages, alloc=pages, swap=pages, rmap=pages, pte=pages
     )
 
 

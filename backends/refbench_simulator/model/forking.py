@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from refbench_simulator import rules
 from refbench_simulator.model.mapping import count_file, note_removed, zap
 from refbench_simulator.model.space import AddressSpace, Flag, Pte
 
@@ -41,14 +42,17 @@ def fork(parent: AddressSpace) -> AddressSpace:
     tables = child.tables.inherit(parent.tables, rows)
     _new_anon_vmas(child)
     shown = rows[parent.pte[rows] != Pte.NONE]
+    machine.ledger.add(rules.FORK, fork=1)
     machine.ledger.add(
-        "fork copies VMAs, and the entries of those that have pages of their own",
-        fork=1,
+        rules.FORK_VMAS,
+        parent.mapped.nonzero()[0],
         fork_vma=parent.vmas,
         anon_vma=int(child.rows.copies[child.start & (child.anon_vma > 0)].sum()),
-        fork_pte=parent.pages(shown),
-        table=tables,
     )
+    machine.ledger.add(rules.FORK_ENTRIES, shown, fork_pte=parent.pages(shown), table=tables)
+    if machine.ledger.listener is not None:
+        left = parent.mapped & ~copied & (parent.pte != Pte.NONE)
+        machine.ledger.add(rules.FORK_LEAVES, np.flatnonzero(left))
     child.note_peak()
     machine.spaces.append(child)
     return child
@@ -71,10 +75,7 @@ def end(space: AddressSpace) -> None:
     """A process ends: ``exit_mmap()``."""
     machine = space.machine
     rows = np.flatnonzero(space.mapped)
-    machine.ledger.add(
-        "the process ends: its entries go, and the pages that nobody else has",
-        exit=1,
-    )
+    machine.ledger.add(rules.EXIT, exit=1)
     note_removed(space, rows)
     zap(space, rows)
     machine.spaces.remove(space)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.content import PATTERN, Contents
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.model.events import Ledger
@@ -94,10 +95,10 @@ class Machine:
     next_anon_vma: int = 1
     peak: int = 0
 
-    def system_call(self, count: int = 1) -> None:
-        """The program or its mechanism enters the kernel."""
+    def system_call(self, count: int = 1, what: str = "") -> None:
+        """The program or its mechanism enters the kernel; ``what`` names the call."""
         self.counters.syscalls += count
-        self.ledger.add(syscall=count)
+        self.ledger.add(rules.SYSCALL, what=what, syscall=count)
 
     def new_anon_vmas(self, count: int) -> NDArray[np.int32]:
         """Numbers of ``anon_vma`` structures that nothing else has."""
@@ -125,7 +126,7 @@ class Machine:
             if any((space.mapped & (space.file == number)).any() for space in self.spaces):
                 continue
             self.ledger.add(
-                "nothing uses the file any more: its pages go",
+                rules.DROP,
                 drop=file.allocated,
                 free=file.allocated,
             )

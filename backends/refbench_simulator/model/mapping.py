@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.model.machine import Refusal
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
 
@@ -50,7 +51,7 @@ def map_range(
     space.anon_vma[rows] = 0
     space.chain[rows] = 0
     space.ctx[rows] = 0
-    machine.ledger.add(mmap=count)
+    machine.ledger.add(rules.MMAP, rows, mmap=count)
     for edge in (rows.stop, rows.start):
         if edge < len(space.rows):
             space.merge(edge, rows.start)
@@ -87,7 +88,10 @@ def note_removed(space: AddressSpace, rows: Index) -> None:
     starts = rows[space.start[rows]]
     copies = space.rows.copies[starts]
     space.machine.ledger.add(
-        munmap=int(copies.sum()), unlink=int(copies[space.anon_vma[starts] > 0].sum())
+        rules.MUNMAP,
+        rows,
+        munmap=int(copies.sum()),
+        unlink=int(copies[space.anon_vma[starts] > 0].sum()),
     )
 
 
@@ -108,7 +112,7 @@ def zap(space: AddressSpace, rows: Index) -> int:
     space.pte[rows] = Pte.NONE
     space.writable[rows] = False
     space.huge[rows] = False
-    machine.ledger.add(zap=anon + filed + special, free=freed)
+    machine.ledger.add(rules.ZAP, rows, zap=anon + filed + special, free=freed)
     return anon + filed
 
 
@@ -137,7 +141,8 @@ def _count_first(space: AddressSpace, number: int, change: int) -> None:
     file = space.machine.files[number]
     before, file.entries = min(file.entries, file.pages), file.entries + change
     first = min(file.entries, file.pages) - before
-    space.machine.ledger.add(mapped=max(first, 0), unmapped=max(-first, 0))
+    rule = rules.FIRST_SHOWN if first > 0 else rules.LAST_SHOWN
+    space.machine.ledger.add(rule, mapped=max(first, 0), unmapped=max(-first, 0))
 
 
 Change = Callable[[AddressSpace, slice], None]
@@ -149,6 +154,7 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
     :raises Refusal: ENOMEM when a split would pass ``vm.max_map_count``.
     """
     kernel = space.machine.kernel
+    space.machine.ledger.add(rules.MODIFY, part, modify=int(space.rows.copies[part.start]))
     begins, ends = bool(space.start[part.start]), space.vma_end(part.start) == part.stop
     before = {name: getattr(space, name)[part].copy() for name in ("prot", "flags", "ctx")}
     was = space.start[part.start]
@@ -165,7 +171,7 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
             getattr(space, name)[part] = column
         raise Refusal(errno.ENOMEM)
     if not begins:
-        space.machine.ledger.add(split=int(space.rows.copies[part.start]))
+        space.machine.ledger.add(rules.SPLIT, part, split=int(space.rows.copies[part.start]))
     if not ends:
         space.split(part.stop)
     if begins:
@@ -196,7 +202,7 @@ def protect_range(space: AddressSpace, rows: slice, prot: Prot) -> None:
             modify(space, piece, lambda space, part: _set_prot(space, part, prot))
             _change_entries(space, piece, prot)
             shown = np.arange(piece.start, piece.stop)[space.pte[piece] != Pte.NONE]
-            space.machine.ledger.add(protect=space.pages(shown))
+            space.machine.ledger.add(rules.PROTECT, shown, protect=space.pages(shown))
     if at != rows.stop:
         raise Refusal(errno.ENOMEM)
 

@@ -7,6 +7,7 @@ import errno
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.model.machine import Refusal
 from refbench_simulator.model.mapping import mapped_pieces, unmap_range
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Pte
@@ -68,7 +69,7 @@ def _move(space: AddressSpace, source: slice, target: slice) -> None:
     space.flags[target] &= np.uint16(0xFFFF & ~Flag.UFFD)
     space.ctx[target] = 0
     _move_entries(space, source, moved)
-    machine.ledger.add(mmap=1)
+    machine.ledger.add(rules.MOVE_VMA, target, mmap=1)
     for edge in (target.stop, target.start):
         if edge < len(space.rows):
             space.merge(edge, target.start)
@@ -85,6 +86,7 @@ def _move_entries(space: AddressSpace, source: slice, target: slice) -> None:
     space.pte[source] = Pte.NONE
     moved = np.arange(target.start, target.stop)
     space.machine.ledger.add(
-        "mremap moves the entries; no page is copied",
+        rules.MOVE_ENTRIES,
+        moved,
         move=space.pages(moved[space.pte[target] != Pte.NONE]),
     )

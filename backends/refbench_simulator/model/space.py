@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator import rules
 from refbench_simulator.model.tables import Tables
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ class AddressSpace:
                 self.anon_vma[side] = vma
                 self.chain[side] = chain
         self.start[row] = False
-        self.machine.ledger.add(split=int(self.rows.copies[row]))
+        self.machine.ledger.add(rules.MERGE, slice(a, b + 1), split=int(self.rows.copies[row]))
         return True
 
     def split(self, row: int) -> bool:
@@ -211,7 +212,7 @@ class AddressSpace:
         if row >= len(self.rows) or not self.joins(row) or self.start[row]:
             return False
         self.start[row] = True
-        self.machine.ledger.add(split=int(self.rows.copies[row]))
+        self.machine.ledger.add(rules.SPLIT, slice(row, row + 1), split=int(self.rows.copies[row]))
         return True
 
     # -- pages -----------------------------------------------------------------------------
