@@ -1,4 +1,8 @@
-"""The mechanisms of a stock kernel: their options, and the C files that implement them."""
+"""The mechanisms: their options, and the C files that implement them.
+
+The last three have none yet: they are ahead of the kernels that carry them, and the simulator
+alone knows them.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +120,34 @@ MECHANISMS: tuple[Mechanism, ...] = (
         sources=_sources("ksm"),
         expected=EXPECTED.get("ksm", {}),
         populates="map",
+    ),
+    Mechanism(
+        "refpage",
+        "refpage_create(2): clean pages show a page that the kernel keeps behind a descriptor",
+        expected=EXPECTED.get("refpage", {}),
+        populates="store",
+    ),
+    Mechanism(
+        "refpage-mmap",
+        "mmap(2) with MAP_REFPAGE: clean pages show a page of the process's own",
+        expected=EXPECTED.get("refpage-mmap", {}),
+        populates="store",
+    ),
+    Mechanism(
+        "refpage-dev",
+        "a private mapping of /dev/refpage: a device whose every page is the same one",
+        options=(
+            Option(
+                "handler",
+                "choice",
+                "safe",
+                "its fault handler; naive: returns the page, which counts each entry; "
+                "safe: special entries, which no count knows",
+                choices=("naive", "safe"),
+            ),
+        ),
+        expected=EXPECTED.get("refpage-dev", {}),
+        populates="store",
     ),
 )
 """Every mechanism that refbench itself brings."""

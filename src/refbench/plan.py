@@ -31,6 +31,9 @@ BENCH_MECHANISMS = (
 )
 """What ``refbench run`` compares when nothing else is asked for."""
 
+AHEAD_OF_KERNELS = ("refpage", "refpage-mmap", "refpage-dev", "refpage-dev:handler=naive")
+"""Mechanisms that no stock kernel carries: compared, too, on targets where they work."""
+
 DEFAULT_RUNS = 30
 """Runs a cell that ``refbench compare`` needs on both sides to find a slowdown of 10 % in at
 least 95 of 100 cells; measured by scripts/compare_acceptance.py, see docs/statistics.md."""

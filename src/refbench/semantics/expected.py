@@ -146,6 +146,46 @@ _KSM: Expectations = {
     **_no_reference("Which page is kept is the kernel's choice and out of reach."),
 }
 
+_SPECIAL_ENTRIES: Expectations = {
+    "clean-direct": (_REFUSED, "GUP finds an entry that has no page to pin: EEXIST."),
+    "clean-vmreadv": (_REFUSED, "GUP finds an entry that has no page to pin: EFAULT."),
+    "clean-procmem": (_REFUSED, "GUP finds an entry that has no page to pin: EIO."),
+    "clean-core": (_NOT, "A core dump takes a special entry for a hole, which reads as zero."),
+}
+"""What ``follow_page_pte()`` makes of an entry that shows a page which is neither the zero page
+nor an ordinary one."""
+
+_REFPAGE_COMMON: Expectations = {
+    **_SPECIAL_ENTRIES,
+    "collapse": (_REFUSED, "No huge page is made where clean pages show a reference page: EINVAL."),
+    "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
+}
+
+_REFPAGE: Expectations = _REFPAGE_COMMON
+
+_REFPAGE_MMAP: Expectations = {
+    **_REFPAGE_COMMON,
+    "reference-changed": (
+        _NOT,
+        "It is a page of the process's own: what is stored there shows in every clean page.",
+    ),
+    "reference-truncated": (_UNAVAILABLE, "The reference page is anonymous: it has no file."),
+}
+
+_REFPAGE_DEV: Expectations = {
+    **_SPECIAL_ENTRIES,
+    **{
+        f"{name}@handler=naive": (_MET, "The one page is an ordinary page of a file to GUP.")
+        for name in _SPECIAL_ENTRIES
+    },
+    "free": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
+    "free-reclaimed": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
+    "collapse": (_REFUSED, "The VMA is a device's, without huge pages: EINVAL."),
+    "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
+    "ksm-merge": (_UNAVAILABLE, "MADV_MERGEABLE passes over VM_MIXEDMAP: nothing is merged."),
+    "ksm-merge@handler=naive": (_MET, "Stored pages are anonymous, and KSM merges those."),
+}
+
 EXPECTED: dict[str, Expectations] = {
     "anon": _ANON,
     "memset": _MEMSET,
@@ -155,5 +195,8 @@ EXPECTED: dict[str, Expectations] = {
     "uffd-sigbus": _UFFD_SIGBUS,
     "segv": _SEGV,
     "ksm": _KSM,
+    "refpage": _REFPAGE,
+    "refpage-mmap": _REFPAGE_MMAP,
+    "refpage-dev": _REFPAGE_DEV,
 }
 """By mechanism and property: the verdict, and the reason in one sentence."""
