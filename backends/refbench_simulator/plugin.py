@@ -8,6 +8,7 @@ import click
 
 from refbench.backend import Backend
 from refbench.hookspecs import hookimpl
+from refbench.words import Workload
 from refbench_simulator.backend import SimulatorBackend
 
 refbench_api_version = 1
@@ -20,8 +21,16 @@ def refbench_backends() -> Iterable[Backend]:
 
 
 @hookimpl
+def refbench_workloads() -> Iterable[Workload]:
+    """What calibration measures beside the workloads of everybody."""
+    from refbench_simulator import calls
+
+    return (calls.WORKLOAD,)
+
+
+@hookimpl
 def refbench_commands() -> Iterable[click.Command]:
     """The commands that are about the simulator alone."""
-    from refbench_simulator import machine_command
+    from refbench_simulator import calibrating, machine_command
 
-    return (machine_command.command,)
+    return (machine_command.command, calibrating.command)

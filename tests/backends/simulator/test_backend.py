@@ -43,7 +43,7 @@ def test_it_is_registered_and_always_available() -> None:
 
 def test_every_knob_is_an_option() -> None:
     names = [option.name for option in SimulatorBackend().options]
-    assert names == [*(knob.name for knob in KNOBS), "like", "from", "session"]
+    assert names == [*(knob.name for knob in KNOBS), "like", "from", "costs", "session"]
 
 
 def test_without_options_it_is_a_stock_kernel() -> None:
