@@ -24,6 +24,7 @@ class Shares:
     """Bytes of a process in proportion to who else shows its pages."""
 
     pss: int
+    """Bytes, not rounded down to the KiB that the kernel prints."""
     uss: int
     merged: int
     """Bytes that KSM has merged."""
@@ -46,7 +47,7 @@ def shares(space: AddressSpace) -> Shares:
     for pages, count in _file_shares(space):
         pss += int((((size << _PSS_SHIFT) // count) * pages).sum())
         uss += int(pages[count == 1].sum())
-    return Shares((pss >> _PSS_SHIFT) // 1024 * 1024, uss * size, int(weight[merged].sum()) * size)
+    return Shares(pss >> _PSS_SHIFT, uss * size, int(weight[merged].sum()) * size)
 
 
 def _merged_mapcounts(machine: Machine, numbers: NDArray[np.int32]) -> Index:
