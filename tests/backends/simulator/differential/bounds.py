@@ -40,11 +40,10 @@ def shmem_batch() -> int:
     return (max(found, default=0) + 1) * cpus() * PAGE
 
 
-def pss(host: int, simulator: int, alive: int) -> bool:
-    """Printed in whole KiB, rounded down, the agent's own share included: with three sharers and
-    more the fractions of both may add up to one KiB."""
-    whole = simulator // KIB * KIB
-    return host == whole or (alive > 2 and host == whole + KIB)
+def pss(host: int, simulator: int) -> bool:
+    """Printed in whole KiB, rounded down, the agent's own share included: the fractions of both
+    may add up to one KiB. What is a whole number of KiB is exact."""
+    return abs(host - simulator) < KIB
 
 
 def syscalls(host: int, simulator: int, messages: int) -> bool:

@@ -9,10 +9,8 @@ from tests.backends.simulator.differential import bounds
 from tests.backends.simulator.differential.readings import (
     CHARGED,
     PEAK,
-    SYSTEM_SHMEM,
     Place,
     Readings,
-    processes,
     readings,
 )
 
@@ -83,27 +81,23 @@ class _Judge:
     """Which differences of a program are allowed."""
 
     def __init__(self, program: Program, mechanism: str) -> None:
-        self.alive = processes(program)
         threads = bounds.has_threads(program)
         self.batched = mechanism.partition(":")[0] == "uffd" and threads
         self.buffered = bounds.has_buffers(program)
 
     def allows(self, place: Place, host: Value, simulator: Value, modelled: Readings) -> bool:
-        kind, _, name = place.where.partition(" ")
-        if kind == "memory" and place.counter in {*CHARGED, SYSTEM_SHMEM} and host is None:
+        if place.counter in CHARGED and host is None:
             return True
         if not isinstance(host, int) or not isinstance(simulator, int):
             return False
         match place.counter:
             case "pss":
-                return bounds.pss(host, simulator, self.alive[name])
+                return bounds.pss(host, simulator)
             case "syscalls" if self.batched:
                 messages = modelled[Place(place.where, "uffd_messages")]
                 return isinstance(messages, int) and bounds.syscalls(host, simulator, messages)
             case counter if counter == PEAK:
                 return bounds.peak(host, simulator, buffered=self.buffered)
-            case counter if counter == SYSTEM_SHMEM:
-                return bounds.system_shmem(host, simulator)
             case counter if counter in CHARGED:
                 return bounds.charged(host, simulator)
         return False

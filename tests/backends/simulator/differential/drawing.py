@@ -43,8 +43,6 @@ class Region:
     """Bytes mapped; 0: none."""
     certain: bool = True
     """False when it depends on the kernel's answer whether it is mapped."""
-    room: int = MOST_PAGES
-    """Pages up to a neighbour that may still lie behind it when it is mapped again."""
 
     @property
     def mapped(self) -> bool:
@@ -63,7 +61,8 @@ class Shared:
     work: int = WORK
     most: dict[int, int] = field(default_factory=dict)
     """By region: the largest size in the text so far; ranges must lie in it."""
-    remap_targets: int = 0
+    room: dict[int, int] = field(default_factory=dict)
+    """By region: pages up to a neighbour that the text maps behind it in some process."""
 
 
 class Dice:
@@ -158,6 +157,9 @@ class Dice:
 
     def grow(self, region: int, size: int) -> None:
         self.shared.most[region] = max(size, self.shared.most.get(region, 0))
+
+    def room(self, region: int) -> int:
+        return self.shared.room.get(region, MOST_PAGES)
 
     def state(self, region: int) -> Region:
         return self.regions.get(region, Region())

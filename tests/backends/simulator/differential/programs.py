@@ -122,8 +122,7 @@ class Writer(Dice):
         if self.neutral or not free:
             return self.touch()
         region = self.draw(st.sampled_from(free))
-        pages = min(self.pages(), self.state(region).room)
-        self.emit_map(region, pages, self.chance(15))
+        self.emit_map(region, min(self.pages(), self.room(region)), self.chance(15))
         return None
 
     def emit_map(self, region: int, pages: int, populate: bool) -> None:
@@ -133,22 +132,26 @@ class Writer(Dice):
             self.shared.work -= pages * (3 if name.startswith("memfd:block=1") else 1)
         self.steps.append(s.Map(region, size, populate))
         self.grow(region, size)
-        self.regions[region] = Region(size, room=self.state(region).room)
+        self.regions[region] = Region(size)
 
     def map_anonymous(self) -> None:
-        fits = [r for r, known in self.regions.items() if known.mapped]
-        new = FIRST_ANONYMOUS + self.number(0, 2)
-        if self.neutral or not fits or self.state(new).size or not self.state(new).certain:
+        """A neighbour has one address in the whole program: behind the end of its region."""
+        fits = [r for r, known in self.regions.items() if self.may_have_neighbour(r, known)]
+        if self.neutral or not fits:
             return self.touch()
         after = self.draw(st.sampled_from(fits))
+        new = FIRST_ANONYMOUS + after
         size = min(self.pages(), 2100) * self.page
         self.steps.append(s.MapAnonymous(new, size, after))
         self.grow(new, size)
-        known = self.regions[after]
-        known.room = min(known.room, known.size // self.page)
-        # The place may be taken, by what a partial remap or another neighbour left there.
-        self.regions[new] = Region(size, certain=False)
+        self.shared.room[after] = self.shared.most[after] // self.page
+        self.regions[new] = Region(size)
         return None
+
+    def may_have_neighbour(self, region: int, known: Region) -> bool:
+        neighbour = self.state(FIRST_ANONYMOUS + region)
+        whole = known.mapped and known.size == self.shared.most[region]
+        return whole and region < FIRST_ANONYMOUS and not neighbour.size and neighbour.certain
 
     def unmap(self) -> None:
         region = self.any_region()
@@ -312,7 +315,7 @@ class Writer(Dice):
         free = [r for r in range(4) if self.state(r).size == 0 and self.state(r).certain]
         churn = free[0] if free and not self.neutral and self.chance(50) else None
         if churn is not None:
-            pages = min(self.pages(), 64, self.state(churn).room)
+            pages = min(self.pages(), 64, self.room(churn))
             inner.emit_map(churn, pages, self.chance(15))
         inner.neutral = True
         for _ in range(self.number(1, 3)):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from refbench.program import Program, Step
-from refbench.program import steps as s
 from refbench.samples import Observation, Sample
 
 OWN_FAULTS = ("minor_faults", "major_faults")
@@ -19,9 +17,9 @@ HELD = "held"
 """Bytes of the mechanism's files; exact, and nobody else's."""
 PEAK = "hwm"
 """Within bounds only, the agent's share taken off."""
-SYSTEM_SHMEM = "sys_shmem"
 CHARGED = ("cgroup_anon", "cgroup_shmem")
-"""Within bounds only, as growth since the start: the rest of the system is in it."""
+"""Within bounds only, as growth since the start: the rest of the system is in it. The agent's
+own processes' growth is taken off."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,14 +52,22 @@ def readings(sample: Sample, own: Sample) -> Readings:
             value, share = getattr(memory, counter), getattr(share_of, counter, None)
             if value is not None and share is not None:
                 found[Place(f"memory {label}", counter)] = value - share
-        for counter in (SYSTEM_SHMEM, *CHARGED):
-            value, before = (getattr(m, counter) for m in (memory, sample.memory["start"]))
-            if value is not None and before is not None:
-                found[Place(f"memory {label}", counter)] = value - before
+        for counter in CHARGED:
+            grown = _growth(sample, label, counter), _growth(own, label, counter)
+            if grown[0] is not None and grown[1] is not None:
+                found[Place(f"memory {label}", counter)] = grown[0] - grown[1]
         found[Place(f"memory {label}", HELD)] = memory.held
     for number, seen in enumerate(sorted(sample.observations, key=_order)):
         found[Place(f"line {seen.line} #{number}", f"{seen.step} is")] = _told(seen)
     return found
+
+
+def _growth(sample: Sample, label: str, counter: str) -> int | None:
+    """Since the start; ``None`` where it cannot be read."""
+    if label not in sample.memory:
+        return None
+    now, before = (getattr(sample.memory[each], counter) for each in (label, "start"))
+    return None if now is None or before is None else int(now - before)
 
 
 def _order(seen: Observation) -> tuple[int, int, int]:
@@ -79,22 +85,3 @@ def _told(seen: Observation) -> str:
     if seen.errors:
         told += [f"{seen.errors} wrong, {seen.got} instead of {seen.wanted}"]
     return ", ".join(told) or f"failed: {seen.detail}"
-
-
-def processes(program: Program) -> Mapping[str, int]:
-    """By label: how many processes live when the snapshot is taken."""
-    found = {"start": 1}
-    _count(program.steps, 1, found)
-    return found
-
-
-def _count(steps: Sequence[Step], alive: int, found: dict[str, int]) -> None:
-    for step in steps:
-        match step:
-            case s.Measure(label):
-                found[label] = alive
-            case s.Fork(child, parent, _):
-                _count(child, alive + 1, found)
-                _count(parent, alive + 1, found)
-            case s.Repeat(_, body):
-                _count(body, alive, found)
