@@ -113,7 +113,6 @@ static int start_thread(struct uffd *u)
 
 	if (err)
 		return err;
-	memset(stack + STACK_BYTES - STACK_PRESENT, 0, STACK_PRESENT);
 	err = pthread_attr_setstack(&attributes, stack, STACK_BYTES);
 	/* No handler of the front end shall ever run in this thread. */
 	if (!err && (sigfillset(&all) || pthread_sigmask(SIG_SETMASK, &all, &before)))
@@ -201,6 +200,9 @@ static int uffd_setup(struct rb_context *ctx, struct rb_error *error)
 	if (!u)
 		return -1;
 	memset(u, 0, offsetof(struct uffd, stacks));
+	/* That of a forked child's thread as well: it may start in a timed map(). */
+	for (int i = 0; i < 2; i++)
+		memset(u->stacks[i] + STACK_BYTES - STACK_PRESENT, 0, STACK_PRESENT);
 	u->ctx = ctx;
 	ctx->private_words[0] = (uintptr_t)u;
 	if (!read_options(u, error) &&
