@@ -58,14 +58,10 @@ class Uffd(Model):
         )
 
     def _serve(self, space: AddressSpace, rows: Index, store: bool) -> int:
-        """The thread copies the page; the fault is counted when it is tried again."""
+        """The thread copies the page."""
         machine, pages = self.machine, space.pages(rows)
         machine.system_call(_PER_MESSAGE * pages)
         machine.counters.messages += pages
-        if machine.kernel.handled_userfault_is_major:
-            machine.counters.major += pages
-        else:
-            machine.counters.minor += pages
         machine.ledger.add(rules.UFFD_MESSAGE, rows, fault=pages, message=pages)
         userfault.copy(space, rows)
         return int(rows.size)

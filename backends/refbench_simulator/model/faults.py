@@ -52,30 +52,52 @@ def _trap(space: AddressSpace, rows: Index, *, store: bool) -> None:
         space.machine.ledger.add(rules.TRAP, rows, trap=counters.minor + counters.major - before)
 
 
-def touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
+def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False) -> None:
     """The faults of accesses that the VMAs permit, by user space or the kernel.
 
-    :raises Trapped: SIGBUS behind the end of a file, or from a userfaultfd.
+    ``pinned``: the kernel looks for the pages itself (GUP), and no access is tried again.
+
+    :raises Trapped: SIGBUS behind the end of a file, or from a userfaultfd; those before are done.
     """
     if not rows.size:
         return
     stop = _behind_file(space, rows)
     if stop is not None:
-        touch(space, rows[:stop], store=store)
+        touch(space, rows[:stop], store=store, pinned=pinned)
         raise Trapped("SIGBUS", int(rows[stop]))
     missing = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
     if missing.any():
+        closed = missing & (pinned & ~_served(space, rows))
+        if closed.any():
+            stop = int(closed.argmax())
+            touch(space, rows[:stop], store=store, pinned=pinned)
+            raise Trapped("SIGBUS", int(rows[stop]))
         if store:
             # do_anonymous_page() looks for the userfaultfd when it has a page already.
             pages = space.pages(rows[missing])
             space.machine.ledger.add(
                 rules.UFFD_SPARE, rows[missing], alloc=pages, clear=pages, free=pages
             )
-        _userfault(space, rows[missing], store)
+        try:
+            _userfault(space, rows[missing], store, pinned=pinned)
+        except Trapped as trapped:
+            _fault(space, rows[: int((rows == trapped.row).argmax())], store=store)
+            raise
+    _fault(space, rows, store=store)
+
+
+def _fault(space: AddressSpace, rows: Index, *, store: bool) -> None:
     if store:
         _store(space, rows)
     else:
         _load(space, rows)
+
+
+def _served(space: AddressSpace, rows: Index) -> NDArray[np.bool_]:
+    """Where a fault of the kernel's own is handed on: ``handle_userfault()``."""
+    kernel = space.machine.kernel.serves_kernel_faults
+    served = np.array([False, *(kernel and u.by_thread for u in space.machine.userfaults)])
+    return np.asarray(served[space.ctx[rows]], dtype=np.bool_)
 
 
 def _behind_file(space: AddressSpace, rows: Index) -> int | None:
@@ -89,12 +111,19 @@ def _behind_file(space: AddressSpace, rows: Index) -> int | None:
     return int(behind.argmax()) if behind.any() else None
 
 
-def _userfault(space: AddressSpace, rows: Index, store: bool) -> None:
-    numbers = space.ctx[rows]
+def _userfault(space: AddressSpace, rows: Index, store: bool, *, pinned: bool) -> None:
+    """What a thread resolved is a fault when the access is tried again; the kernel, when it looks
+    for the page again, finds it: ``faultin_page()`` of mm/gup.c, ``mm_account_fault()``."""
+    machine, numbers = space.machine, space.ctx[rows]
     for number in np.unique(numbers).tolist():
         mine = rows[numbers == number]
-        resolve = space.machine.userfaults[number - 1].resolve
-        done = resolve(space, mine, store) if resolve else 0
+        userfault = machine.userfaults[number - 1]
+        done = userfault.resolve(space, mine, store) if userfault.resolve else 0
+        if userfault.by_thread and not pinned:
+            if machine.kernel.handled_userfault_is_major:
+                machine.counters.major += space.pages(mine[:done])
+            else:
+                machine.counters.minor += space.pages(mine[:done])
         if done < mine.size:
             raise Trapped("SIGBUS", int(mine[done]))
 
@@ -270,5 +299,5 @@ def populate(space: AddressSpace, rows: slice, *, store: bool | None = None) -> 
         for_writing = bool(prot & Prot.WRITE) if store is None else store
         if not prot or (for_writing and not prot & Prot.WRITE):
             raise Trapped("SIGSEGV", piece.start)
-        touch(space, index, store=for_writing)
+        touch(space, index, store=for_writing, pinned=True)
     space.note_peak()
