@@ -9,11 +9,12 @@ from pathlib import Path
 
 import click
 
+from refbench import journal as journals
 from refbench.cli.options import DEFAULT_TARGET, Duration
 from refbench.cli.places import Place, find_journal, new_place, read_journal
 from refbench.cli.progress import watching
 from refbench.cli.screen import Interrupted, Screen, count, with_screen
-from refbench.errors import CellError, UsageError
+from refbench.errors import CellError, RefbenchError, StorageError, UsageError
 from refbench.grammar import Spec, resolve
 from refbench.journal import Header, Journal
 from refbench.plan import Request
@@ -202,14 +203,32 @@ def _measure(
         request=request,
     )
     try:
-        with Journal.create(place.journal, header) as file, watching(screen, budget) as watcher:
+        file = Journal.create(place.journal, header)
+    except StorageError:
+        place.discard_empty()
+        raise
+    try:
+        with file, watching(screen, budget) as watcher:
             execute(plugins, (target,), request, file, watcher, budget=budget)
     except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted. What was measured is kept in {place.journal}.",
-            remedy=f"Go on with: refbench run --resume {place.journal}; then refbench calibrate "
-            f"--journal {place.journal}",
-        ) from None
+        if not _discarded(place):
+            raise Interrupted(
+                f"Interrupted. What was measured is kept in {place.journal}.",
+                remedy=f"Go on with: refbench run --resume {place.journal}; then refbench "
+                f"calibrate --journal {place.journal}",
+            ) from None
+        raise Interrupted("Interrupted before anything was measured; nothing is kept.") from None
+    except RefbenchError:
+        _discarded(place)
+        raise
+
+
+def _discarded(place: Place) -> bool:
+    """Whether nothing was measured; then nothing of it stays."""
+    if journals.read(place.journal).runs:
+        return False
+    place.discard()
+    return True
 
 
 def _of_target(journal: Path, target: str) -> tuple[tuple[Measurement, ...], Environment]:

@@ -95,6 +95,14 @@ def document(result: Result, journal: Path, table: Path) -> dict[str, Any]:
 def _errors(result: Result) -> Iterable[tuple[str, ...]]:
     ns = result.costs.ns
     yield _line("whole cells", whole_errors(result.held_out, ns))
+    workloads = {cell.workload for cell in result.fitted}
+    mechanisms = {cell.mechanism for cell in result.fitted}
+    for name, cells in (
+        ("other workloads", [c for c in result.held_out if c.workload not in workloads]),
+        ("other options", [c for c in result.held_out if c.mechanism not in mechanisms]),
+    ):
+        if cells:
+            yield _line(f"  {name} than the fit's", whole_errors(cells, ns))
     for name, cells in _by_mechanism(result).items():
         yield _line(f"  {name}", whole_errors(cells, ns))
     for name, errors in phase_errors(result.held_out, ns).items():

@@ -6,6 +6,7 @@ cost of every event by its name.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -110,7 +111,8 @@ def save(costs: Costs, path: Path) -> None:
         half.write_text(dump(costs), encoding="utf-8", newline="\n")
         half.replace(path)
     except OSError as error:
-        half.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            half.unlink()
         raise StorageError(
             f"The cost table {path} cannot be written: {error.strerror}.",
             remedy="Choose another place with --save.",
