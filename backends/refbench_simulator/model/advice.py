@@ -66,7 +66,7 @@ def _dont_need(space: AddressSpace, part: slice) -> None:
 
 def _free(space: AddressSpace, part: slice) -> None:
     """``madvise_free_single_vma()``: pages may go when memory is short, until stored to."""
-    if space.file[part.start] != NO_FILE:
+    if space.file[part.start] != NO_FILE or space.flags[part.start] & Flag.LOCKED:
         raise Refusal(errno.EINVAL)
     rows = np.arange(part.start, part.stop)
     swapped = rows[space.pte[part] == Pte.SWAP]

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
-from refbench_simulator.model.machine import Refusal
+from refbench_simulator.model import faults
+from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, unmap_range
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Pte
 
@@ -26,28 +27,49 @@ def remap(space: AddressSpace, source: slice, target: slice, old: int, new: int)
     kernel = space.machine.kernel
     if space.map_count + 2 >= kernel.max_map_count - _SPARE:
         raise Refusal(errno.ENOMEM)
+    kept = source.start + (target.stop - target.start) if new < old else source.stop
+    fits = bool(space.mapped[source.start]) and space.vma_end(source.start) >= kept
+    # check_prep_vma() looks before anything is unmapped, vma_to_resize() of older kernels after.
+    if not fits and kernel.moves_many_vmas and new != old:
+        raise Refusal(errno.EFAULT)
     if space.mapped[target].any():
         unmap_range(space, target)
     if new < old:
-        kept = source.start + (target.stop - target.start)
         unmap_range(space, slice(kept, source.stop))
         source = slice(source.start, kept)
-    pieces, hole = mapped_pieces(space, source)
-    several = len(pieces) > 1
+    if new == old and kernel.moves_many_vmas:
+        _move_all(space, source, target)
+        return
+    if not fits:
+        raise Refusal(errno.EFAULT)
+    locked = bool(space.flags[source.start] & Flag.LOCKED)
+    _move(space, source, target)
+    if new > old and locked:
+        _populate(space, slice(target.start + source.stop - source.start, target.stop))
+
+
+def _move_all(space: AddressSpace, source: slice, target: slice) -> None:
+    """``remap_move()``: VMA by VMA, with the gaps between them; one with a userfaultfd only alone.
+
+    :raises Refusal: EFAULT for a gap at the start, and at the first that may not be moved.
+    """
+    pieces = mapped_pieces(space, source)[0]
     if not pieces or pieces[0].start != source.start:
         raise Refusal(errno.EFAULT)
-    if (hole or several) and (not kernel.moves_many_vmas or new > old):
-        raise Refusal(errno.EFAULT)
-    for number, piece in enumerate(pieces):
-        if several and number < len(pieces) - 1 and space.flags[piece.start] & Flag.UFFD:
+    for piece in pieces:
+        alone = piece == source
+        if space.flags[piece.start] & Flag.UFFD and not alone:
             raise Refusal(errno.EFAULT)
         start = target.start + piece.start - source.start
-        stop = (
-            target.stop
-            if number == len(pieces) - 1 and not hole
-            else (start + piece.stop - piece.start)
-        )
-        _move(space, piece, slice(start, stop))
+        _move(space, piece, slice(start, start + piece.stop - piece.start))
+
+
+def _populate(space: AddressSpace, rows: slice) -> None:
+    """What a locked VMA grows by is faulted in as far as it goes: ``mm_populate()``."""
+    try:
+        faults.populate(space, rows)
+    except Trapped:
+        return
 
 
 def _move(space: AddressSpace, source: slice, target: slice) -> None:
