@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from refbench import program as p
 from refbench.errors import CellError, LimitHit, Unsupported, WrongContent
 from refbench.samples import Observation
-from refbench_simulator import kernel_access
+from refbench_simulator import kernel_access, storing
 from refbench_simulator.comparing import Bytes, Probe, Wrong, joined
 from refbench_simulator.content import PATTERN, ZERO
 from refbench_simulator.model import faults
 from refbench_simulator.model.machine import Machine, Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Pte
 from refbench_simulator.numbering import Node
-from refbench_simulator.places import reach
 from refbench_simulator.process import Process
 from refbench_simulator.stamps import Stamp
 
@@ -100,18 +99,6 @@ def wanted(machine: Machine, content: p.Content, *, applies_pattern: bool) -> By
         return np.full(machine.kernel.page_size, content, np.uint8)
     named = content == "pattern" and applies_pattern
     return machine.contents.base(PATTERN if named else ZERO)
-
-
-def stamp(space: AddressSpace, rows: Index, stored: Stamp) -> None:
-    """Put what was stored into the pages of ``rows``, all of which have pages of their own."""
-    folios, contents = space.machine.folios, space.machine.contents
-    mine = rows[space.pte[rows] == Pte.ANON]
-    ids = space.folio[mine]
-    apart = folios.home[ids] - space.rows.page[mine]
-    for pages in np.unique(apart).tolist():
-        those = ids[apart == pages]
-        moved = stored.moved(pages * space.rows.page_size) if pages else stored
-        folios.content[those] = contents.stamped(folios.content[those], moved)
 
 
 def compare(
@@ -235,7 +222,7 @@ class Observer:
             self._core(process, node, rows, Probe(start, 1, end), page)
             return
         good = kernel_access.reach(process.space, rows, step.via)
-        behind = kernel_access.stop(self.machine, rows, good, start, end)
+        behind = kernel_access.stop(self.machine, rows, good, step.via, start, end)
         found = compare(process.space, rows[:good], Probe(start, 1, behind), page)
         self._passed(node, found, base, behind, end)
 
@@ -249,10 +236,10 @@ class Observer:
         base, rows = self.base(step.region), self._rows(step)
         start, end = base + step.offset, base + step.offset + step.length
         good = kernel_access.reach(process.space, rows, step.via, store=True)
-        behind = kernel_access.stop(self.machine, rows, good, start, end)
+        behind = kernel_access.stop(self.machine, rows, good, step.via, start, end)
         length = behind - start
         stored = Stamp(start, max(length, 1), 1, max(length, 1), behind, step.value, None)
-        stamp(process.space, rows[:good], stored)
+        storing.put(process.space, rows[:good], stored)
         self._passed(node, Wrong(0), base, behind, end)
 
     def _core(self, process: Process, node: Node, rows: Index, probe: Probe, page: Bytes) -> None:
@@ -272,21 +259,8 @@ class Observer:
 
     def first_access(self, step: p.Touch | p.Expect, row: int) -> int:
         """The address of the first byte of a row that a step accesses."""
-        rows, size = self.machine.rows, self.machine.kernel.page_size
-        found, base = reach(step), self.base(step.region)
-        low = int(rows.page[row]) * size - base
-        if found.backward:
-            low = int(rows.last[row] - rows.length[row]) * size - base
-        high = low + int(rows.length[row]) * size
-        if found.chosen is not None:
-            begin = found.offset + found.chosen * found.stride
-            end = np.minimum(begin + found.size, found.end)
-            place = int(found.chosen[int(((begin < high) & (low < end)).argmax())])
-        elif found.backward:
-            place = min(found.last, -(-(high - found.offset) // found.stride)) - 1
-        else:
-            place = max(found.first, (low - found.offset - found.size) // found.stride + 1)
-        return base + max(low, found.offset + place * found.stride)
+        rows, base = self.machine.rows, self.base(step.region)
+        return base + storing.first_access(rows, rows.visit(step).reach, row, base)[1]
 
     def _rows(self, step: p.KernelReads | p.KernelWrites) -> Index:
         rows = self.machine.rows.between(step.region, step.offset, step.length)

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.samples import MemorySnapshot
-from refbench_simulator import checking, rules, snapshots
+from refbench_simulator import checking, rules, snapshots, storing
 from refbench_simulator.model import advice, faults, forking, mapping, moving
 from refbench_simulator.model.machine import Machine, Refusal, Trapped
 from refbench_simulator.model.space import Prot
 from refbench_simulator.numbering import Node
 from refbench_simulator.phases import Phases
 from refbench_simulator.process import Process
-from refbench_simulator.stamps import Places, Stamp
 
 _PROTECTIONS = {"none": Prot.NONE, "read": Prot.READ, "readwrite": Prot.READ | Prot.WRITE}
 _OWN_FAULTS_A_FORK = 1
@@ -215,34 +214,19 @@ class Interpreter:
             return
         space = self.process.space
         visit = self.machine.rows.visit(step)
-        done = visit.rows
+        done, trap = visit.rows, None
         self.machine.ledger.add(rules.TOUCH, visit.rows, touch=visit.places)
-        try:
-            for store in (False, True):
-                if step.access == "readwrite" or store == (step.access == "write"):
-                    faults.access(space, visit.rows, store=store)
-        except Trapped as trapped:
-            stop = int((visit.rows == trapped.row).argmax())
-            done = visit.rows[:stop]
-            self.observer.trapped(self.process, node, trapped)
+        for store in (False, True):
+            if step.access == "readwrite" or store == (step.access == "write"):
+                try:
+                    faults.access(space, done, store=store)
+                except Trapped as trapped:
+                    trap = trapped
+                    done = done[: int((done == trapped.row).argmax())]
         if step.access != "read":
-            self._stamp(step, done)
-
-    def _stamp(self, step: p.Touch, rows: checking.Index) -> None:
-        """What was stored is in the pages of ``rows``."""
-        reach = self.machine.rows.visit(step).reach
-        base = self.machine.rows.regions[step.region].base
-        chosen = None if reach.chosen is None or reach.count == _all(step) else reach.chosen
-        stamp = Stamp(
-            start=base + reach.offset + (0 if chosen is not None else reach.first * reach.stride),
-            stride=reach.stride,
-            count=_all(step) if chosen is not None else reach.last - reach.first,
-            size=reach.size,
-            end=base + reach.end,
-            value=step.value,
-            places=None if chosen is None else Places(chosen),
-        )
-        checking.stamp(self.process.space, rows, stamp)
+            storing.put(space, done, *storing.stored(self.machine.rows, step, trap))
+        if trap is not None:
+            self.observer.trapped(self.process, node, trap)
 
     # -- processes and threads -------------------------------------------------------------
 
@@ -278,10 +262,6 @@ class Interpreter:
                 self._thread = (number, group.count)
                 self.block(body)
         self._thread = (0, 0)
-
-
-def _all(step: p.Touch) -> int:
-    return -(-step.length // step.stride)
 
 
 def _fail(node: Node, what: str) -> CellError:

@@ -20,6 +20,8 @@ Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 _EFAULT, _EIO = 14, 5
+_PIECE = 1 << 20
+"""PIECE of kernel_access.c: bytes that are passed by one system call at most."""
 _PINNED = frozenset({"direct", "vmreadv", "vmwritev", "procmem"})
 """Ways that take references to pages (GUP), which a special entry does not have."""
 
@@ -81,11 +83,18 @@ def reach(
     return int(good.size)
 
 
-def stop(machine: Machine, rows: Index, good: int, start: int, end: int) -> int:
-    """The address behind the last byte that was passed, of those from ``start`` to ``end``."""
+def stop(
+    machine: Machine, rows: Index, good: int, via: KernelRead | KernelWrite, start: int, end: int
+) -> int:
+    """The address behind the last byte that was passed, of those from ``start`` to ``end``.
+
+    A write past the page cache fails as a whole when one page of it cannot be had: the error of
+    any part is the error of all (``iomap_dio_complete()`` of fs/iomap/direct-io.c).
+    """
     if good == rows.size:
         return end
-    return max(start, int(machine.rows.page[rows[good]]) * machine.kernel.page_size)
+    passed = max(0, int(machine.rows.page[rows[good]]) * machine.kernel.page_size - start)
+    return start + (passed - passed % _PIECE if via == "direct" else passed)
 
 
 @contextmanager

@@ -137,7 +137,10 @@ class Rows:
             hit = found.touches(pages[start:stop], self.page_size)
             rows = int(start) + np.flatnonzero(hit)
             if found.backward:
-                rows = rows[::-1]
+                behind = pages[rows] + self.length[mine][rows]
+                # The bytes of one place are accessed by ascending address all the same.
+                place = -(-(behind * self.page_size - found.offset) // found.stride)
+                rows = rows[np.lexsort((rows, -np.minimum(place, found.last)))]
         return Visit(mine.start + rows, found, found.count)
 
     def _in_order(self, pages: Pages, found: Reach) -> Pages:
