@@ -40,6 +40,12 @@ def load(space: AddressSpace, rows: Index) -> None:
     _windows(space, rows[~odd])
 
 
+def look(space: AddressSpace, row: int) -> None:
+    """What a load behind the end of a file maps around itself before it fails."""
+    if space.machine.kernel.around > 1 and space.machine.files[space.file[row]].kind == "shmem":
+        _window(space, row, faults=0)
+
+
 def _starts(space: AddressSpace, rows: Index) -> Index:
     """The first row of each row's VMA."""
     starts = np.flatnonzero(space.start)
@@ -59,7 +65,7 @@ def _one_by_one(space: AddressSpace, rows: Index) -> None:
         _show(space, rows, faults=space.pages(rows))
 
 
-def _window(space: AddressSpace, row: int) -> None:
+def _window(space: AddressSpace, row: int, *, faults: int = 1) -> None:
     """``do_fault_around()`` for one fault."""
     size, entries = space.machine.kernel.around, space.machine.kernel.entries
     vma = space.vma(row)
@@ -69,7 +75,7 @@ def _window(space: AddressSpace, row: int) -> None:
     high = min(low + size, table_end)
     pages = space.rows.page[vma]
     inside = vma.start + np.flatnonzero((pages >= low) & (pages < high))
-    _show(space, _mappable(space, inside), faults=1)
+    _show(space, _mappable(space, inside), faults=faults)
 
 
 def _windows(space: AddressSpace, rows: Index) -> None:

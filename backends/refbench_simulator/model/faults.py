@@ -64,6 +64,7 @@ def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False
     stop = _behind_file(space, rows)
     if stop is not None:
         touch(space, rows[:stop], store=store, pinned=pinned)
+        _fail_behind_file(space, int(rows[stop]), store=store)
         raise Trapped("SIGBUS", int(rows[stop]))
     missing = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
     if missing.any():
@@ -71,6 +72,8 @@ def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False
         if closed.any():
             stop = int(closed.argmax())
             touch(space, rows[:stop], store=store, pinned=pinned)
+            # handle_userfault() is asked after pte_alloc().
+            space.tables.cover_first(int(rows[stop]))
             raise Trapped("SIGBUS", int(rows[stop]))
         if store:
             # do_anonymous_page() looks for the userfaultfd when it has a page already.
@@ -81,6 +84,7 @@ def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False
         try:
             _userfault(space, rows[missing], store, pinned=pinned)
         except Trapped as trapped:
+            space.tables.cover_first(trapped.row)
             _fault(space, rows[: int((rows == trapped.row).argmax())], store=store)
             raise
     _fault(space, rows, store=store)
@@ -109,6 +113,16 @@ def _behind_file(space: AddressSpace, rows: Index) -> int | None:
     behind = (files != NO_FILE) & (space.pte[rows] == Pte.NONE)
     behind &= space.pgoff[rows] >= sizes[np.maximum(files, 0)]
     return int(behind.argmax()) if behind.any() else None
+
+
+def _fail_behind_file(space: AddressSpace, row: int, *, store: bool) -> None:
+    """SIGBUS comes when the way to the entry is made, all but the last table; before, a load has
+    looked around: ``do_fault_around()``, ``__do_fault()``."""
+    space.tables.cover_first(row, lowest=1)
+    if store:
+        anon_vma.prepare(space, np.array([row]))
+    else:
+        around.look(space, row)
 
 
 def _userfault(space: AddressSpace, rows: Index, store: bool, *, pinned: bool) -> None:
@@ -155,6 +169,7 @@ def _store(space: AddressSpace, rows: Index) -> None:
     ``do_wp_page()``."""
     swap_in(space, rows)
     kinds = space.pte[rows]
+    space.machine.folios.lazy[space.folio[rows[kinds == Pte.ANON]]] = False
     fresh = rows[(kinds != Pte.ANON)]
     shared = rows[(kinds == Pte.ANON) & ~space.writable[rows]]
     if fresh.size:

@@ -44,7 +44,8 @@ def _level(rows: Rows, span: int) -> Level:
     folded = (rows.copies > 1) & (rows.period % span == 0)
     behind = np.where(folded, page + length, last)
     low, high = page // span, -(-behind // span)
-    cuts = np.unique(np.concatenate((low, high, page // span, -(-page // span))))
+    # The first table under each row stands alone: a fault may end when there is only that.
+    cuts = np.unique(np.concatenate((low, low + 1, high, page // span, -(-page // span))))
     first = cuts[:-1]
     count = np.diff(cuts)
     index_low = np.searchsorted(cuts, low)
@@ -80,6 +81,16 @@ class Tables:
             new = wanted & ~there
             made += int(level.count[new].sum())
             there[wanted] = True
+        return made
+
+    def cover_first(self, row: int, lowest: int = 0) -> int:
+        """The same for the first page of one row: what a fault leaves behind that fails there."""
+        made = 0
+        for number in range(lowest, len(self.present)):
+            level, there = self.layout.levels[number], self.present[number]
+            at = int(level.low[row])
+            made += 0 if there[at] else int(level.count[at])
+            there[at] = True
         return made
 
     def has(self, rows: Index) -> NDArray[np.bool_]:
