@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from refbench.cache import file_digest
 from refbench.closing import Closing
 from refbench.errors import BackendError, CellError, NoAnswer, Transient
 from refbench.housekeeping import SessionState
+from refbench.plugins import registry
 from refbench.program import Program
 from refbench.protocol import AgentInfo, MechanismInfo, Report, failure_of, parse
 from refbench.samples import Run
@@ -28,6 +29,11 @@ from refbench.words import Availability, Capabilities, Cell, Clock
 RETRIES = 2
 """How often a run that met a :class:`~refbench.errors.Transient` failure is tried again."""
 PROBE_SECONDS = 120.0
+_NO_SOURCE = Availability(
+    False,
+    "This kernel does not carry it: it has no C source yet, and only a model knows it.",
+    "Use -b simulator.",
+)
 _NO_CGROUP = Availability(
     False,
     "This target has no memory cgroup for its agents.",
@@ -228,7 +234,10 @@ class AgentSession(Closing):
             arch=info.arch,
             page_size=info.page_size,
             memory=self.memory(info),
-            mechanisms={item.name: self.explain(item) for item in report.mechanisms},
+            mechanisms={
+                **dict.fromkeys(self._without_source(), _NO_SOURCE),
+                **{item.name: self.explain(item) for item in report.mechanisms},
+            },
             metrics=self.metrics(info),
             environment={
                 **info.facts,
@@ -237,6 +246,12 @@ class AgentSession(Closing):
                 **self.environment(info),
             },
         )
+
+    @staticmethod
+    def _without_source() -> Iterator[str]:
+        for name, mechanism in registry().mechanisms.items():
+            if not mechanism.sources:
+                yield name
 
     def _check_open(self, call: str) -> None:
         if self._closed:

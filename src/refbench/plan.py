@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from refbench.errors import UsageError
@@ -13,7 +13,7 @@ from refbench.grammar import Spec, suggest
 from refbench.plugins import Registry
 from refbench.program import Program, parse
 from refbench.samples import CellId
-from refbench.words import Case, Cell, Pattern
+from refbench.words import Availability, Case, Cell, Pattern
 
 BENCH_MECHANISMS = (
     "anon",
@@ -96,8 +96,16 @@ def cell_id(cell: Cell) -> CellId:
     )
 
 
-def make_plan(registry: Registry, page_size: int, request: Request) -> Plan:
+def make_plan(
+    registry: Registry,
+    page_size: int,
+    request: Request,
+    offered: Mapping[str, Availability] | None = None,
+) -> Plan:
     """The plan for ``request`` on a target with ``page_size``.
+
+    ``offered``: which mechanisms work there, by name; it decides whether those of
+    :data:`AHEAD_OF_KERNELS` are compared when nobody names any.
 
     :raises UsageError: for a name, option or pattern that does not exist or fit.
     """
@@ -107,7 +115,8 @@ def make_plan(registry: Registry, page_size: int, request: Request) -> Plan:
             remedy="Ask for at least one of each.",
         )
     pattern = Pattern.parse(request.pattern)
-    mechanisms = select_mechanisms(registry, request.mechanisms)
+    texts = request.mechanisms or (*BENCH_MECHANISMS, *ahead(registry, offered or {}))
+    mechanisms = select_mechanisms(registry, texts)
     named: list[tuple[str, str, Program]]
     if request.program:
         program = parse(request.program)
@@ -126,6 +135,12 @@ def make_plan(registry: Registry, page_size: int, request: Request) -> Plan:
         run_seconds(cell.program, cell.mechanism, page_size, request.iterations) for cell in cells
     )
     return Plan(cells, request.runs, request.iterations, request.seed, seconds)
+
+
+def ahead(registry: Registry, offered: Mapping[str, Availability]) -> tuple[str, ...]:
+    """Those of :data:`AHEAD_OF_KERNELS` that work where ``offered`` comes from."""
+    names = {name for name, found in offered.items() if found.ok and name in registry.mechanisms}
+    return tuple(text for text in AHEAD_OF_KERNELS if text.partition(":")[0] in names)
 
 
 def split_specs(texts: Iterable[str], known: Iterable[str]) -> Iterator[str]:

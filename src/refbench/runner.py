@@ -148,7 +148,8 @@ class _Campaign:
     def run(self, budget: float | None) -> None:
         self.open()
         try:
-            plan = make_plan(self.registry, self.capabilities.page_size, self.request)
+            found = self.capabilities
+            plan = make_plan(self.registry, found.page_size, self.request, found.mechanisms)
             self.progress.opened(self.target, self.capabilities, plan)
             done = self._done()
             begun = time.monotonic()

@@ -13,14 +13,14 @@ from refbench.cli.progress import still_bar
 from refbench.cli.screen import Screen, grid, with_screen
 from refbench.errors import UsageError
 from refbench.grammar import Spec, suggest
-from refbench.plan import select_mechanisms
+from refbench.plan import ahead, select_mechanisms
 from refbench.plugins import Registry, registry
 from refbench.runner import open_target
 from refbench.semantics import check, matrix
 from refbench.semantics.matrix import Matrix
 from refbench.semantics.properties import PROPERTIES
 from refbench.semantics.property import Property
-from refbench.words import Pattern
+from refbench.words import Capabilities, Pattern
 
 _EPILOG = """\b
 Examples:
@@ -70,12 +70,14 @@ def command(
     if listing:
         _list(screen, chosen)
         return
-    specs = _specs(plugins, mechanisms)
+    if mechanisms:
+        select_mechanisms(plugins, mechanisms)
     content = Pattern.parse(pattern)
     found: dict[str, Matrix] = {}
     for text in expand_targets(targets, plugins.backends):
         target, session = open_target(plugins, text)
         with session, _progress(screen, str(target)) as progress:
+            specs = _specs(plugins, mechanisms, session.capabilities())
             found[str(target)] = check.run(
                 session, plugins.mechanisms, specs, chosen, progress, pattern=content
             )
@@ -102,12 +104,13 @@ def _properties(globs: Sequence[str]) -> tuple[Property, ...]:
     return tuple(chosen.values())
 
 
-def _specs(plugins: Registry, texts: Sequence[str]) -> tuple[Spec, ...]:
+def _specs(plugins: Registry, texts: Sequence[str], capabilities: Capabilities) -> tuple[Spec, ...]:
     if texts:
         return select_mechanisms(plugins, texts)
+    more = ahead(plugins, capabilities.mechanisms)
     return tuple(
         plugins.mechanism(spec).canonical(spec)
-        for spec in check.DEFAULT_SPECS
+        for spec in (*check.DEFAULT_SPECS, *(Spec.parse(text, what="mechanism") for text in more))
         if spec.name in plugins.mechanisms
     )
 

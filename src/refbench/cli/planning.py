@@ -68,7 +68,7 @@ def command(screen: Screen, **selection: Any) -> None:
         target, session = open_target(plugins, text)
         with session:
             capabilities = session.capabilities()
-        plan = make_plan(plugins, capabilities.page_size, request)
+        plan = make_plan(plugins, capabilities.page_size, request, capabilities.mechanisms)
         planned.append(_planned(str(target), capabilities, plan))
     if screen.json:
         screen.emit({"targets": planned})
