@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.samples import MemorySnapshot
 from refbench_simulator import checking, rules, snapshots, storing
+from refbench_simulator.following import Follower, Part
 from refbench_simulator.model import advice, faults, forking, mapping, moving
 from refbench_simulator.model.machine import Machine, Refusal, Trapped
 from refbench_simulator.model.space import Prot
@@ -20,6 +22,7 @@ from refbench_simulator.phases import Phases
 from refbench_simulator.process import Process
 
 _PROTECTIONS = {"none": Prot.NONE, "read": Prot.READ, "readwrite": Prot.READ | Prot.WRITE}
+_CALLS = {p.Advise: "madvise(2)", p.Protect: "mprotect(2)", p.Lock: "mlock(2), munlock(2)"}
 _OWN_FAULTS_A_FORK = 1
 """The parent's stack page is shared with the child after fork(2), and copied at the parent's next
 store to it: tests/backends/host/test_counts.py."""
@@ -29,9 +32,16 @@ class Interpreter:
     """Runs one sample of a program in a machine of its own."""
 
     def __init__(
-        self, machine: Machine, first: Process, observer: checking.Observer, *, index: int
+        self,
+        machine: Machine,
+        first: Process,
+        observer: checking.Observer,
+        *,
+        index: int,
+        follower: Follower | None = None,
     ) -> None:
         self.machine = machine
+        self.follower = follower
         self.observer = observer
         self.index = index
         self.phases = Phases(machine)
@@ -45,18 +55,27 @@ class Interpreter:
         :raises CellError: when the run ends there.
         """
         process = self.process
+        if self.follower is not None:
+            self.follower.begins(self)
         self._measure("start")
         self.phases.enter("setup")
-        process.model.setup(process.space)
+        with self._following(None):
+            process.model.setup(process.space)
         self.phases.enter("")
-        self.block(nodes)
+        self.block(nodes, "program")
         self.phases.enter("")
-        process.model.teardown(process.space)
+        with self._following(None):
+            process.model.teardown(process.space)
 
-    def block(self, nodes: Sequence[Node]) -> None:
+    def _following(self, node: Node | None) -> AbstractContextManager[None]:
+        return self.follower.step(node, self.process) if self.follower else nullcontext()
+
+    def block(self, nodes: Sequence[Node], part: Part) -> None:
         """Steps in their order."""
-        for node in nodes:
-            self._step(node)
+        with self.follower.block(part) if self.follower else nullcontext():
+            for node in nodes:
+                with self._following(node):
+                    self._step(node)
 
     def _step(self, node: Node) -> None:
         match node.step:
@@ -76,7 +95,7 @@ class Interpreter:
                 self._call(node, node.step)
             case p.Repeat(count):
                 for _ in range(count):
-                    self.block(node.bodies[0])
+                    self.block(node.bodies[0], "again")
             case p.Fork():
                 self._fork(node, node.step)
             case p.Parallel():
@@ -127,7 +146,7 @@ class Interpreter:
             raise _fail(node, f"the region {what}")
         if after.size != self.machine.rows.regions[step.after].most:
             raise _fail(node, "the model wants the region before it at its largest size")
-        self.machine.system_call()
+        self.machine.system_call(what="mmap(2)")
         rows = self.machine.rows.between(step.region, 0, step.size)
         if self._observed(node, lambda: mapping.map_range(self.process.space, rows)):
             region.size, region.by_mechanism = step.size, False
@@ -140,7 +159,7 @@ class Interpreter:
         rows = self.machine.rows.between(step.region, step.offset, length)
         if region.by_mechanism:
             process.model.forget(process.space, rows)
-        self.machine.system_call()
+        self.machine.system_call(what="munmap(2)")
         try:
             mapping.unmap_range(process.space, rows)
         except Refusal as refusal:
@@ -159,7 +178,7 @@ class Interpreter:
             raise _fail(node, "the target is mapped already")
         new = step.new_length or step.length
         size = rows.page_size
-        self.machine.system_call()
+        self.machine.system_call(what="mremap(2)")
 
         def move() -> None:
             moving.remap(
@@ -179,7 +198,7 @@ class Interpreter:
         """A system call that the program only asks about."""
         space = self.process.space
         rows = self.machine.rows.between(step.region, step.offset, step.length)
-        self.machine.system_call()
+        self.machine.system_call(what=_CALLS[type(step)])
 
         def call() -> None:
             match step:
@@ -233,7 +252,7 @@ class Interpreter:
     def _fork(self, node: Node, step: p.Fork) -> None:
         parent = self.process
         parent.model.before_fork(parent.space)
-        self.machine.system_call()
+        self.machine.system_call(what="fork(2)")
         child = parent.fork()
         self.machine.counters.minor += _OWN_FAULTS_A_FORK
         self.machine.ledger.add(rules.OWN_STACK)
@@ -248,7 +267,7 @@ class Interpreter:
             self.process = process
             if process is parent:
                 self.phases.go(phase)
-            self.block(body)
+            self.block(body, "parent" if process is parent else "child")
             stopped = self.phases.stop()
             if process is parent:
                 phase = stopped
@@ -260,7 +279,7 @@ class Interpreter:
         for group, body in zip(step.groups, node.bodies, strict=True):
             for number in range(group.count):
                 self._thread = (number, group.count)
-                self.block(body)
+                self.block(body, "thread")
         self._thread = (0, 0)
 
 

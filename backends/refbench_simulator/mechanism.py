@@ -110,7 +110,7 @@ class Model:
     def map_new(self, space: AddressSpace, rows: slice, *, populate: bool, **how: object) -> None:
         """``rb_map_new()``: one mmap call with the arguments of
         :func:`~refbench_simulator.model.mapping.map_range`."""
-        self.machine.system_call()
+        self.machine.system_call(what="mmap(2)")
         try:
             mapping.map_range(space, rows, **how)  # type: ignore[arg-type]
         except Refusal as refusal:

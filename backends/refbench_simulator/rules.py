@@ -19,6 +19,8 @@ class Rule:
     sentence: str
     function: str
     file: str
+    untimed: bool = False
+    """Whether it is worth telling although it costs nothing."""
 
     @property
     def source(self) -> str:
@@ -29,8 +31,8 @@ class Rule:
 _FOUND: list[Rule] = []
 
 
-def _rule(id_: str, sentence: str, function: str, file: str) -> Rule:
-    rule = Rule(id_, sentence, function, file)
+def _rule(id_: str, sentence: str, function: str, file: str, *, untimed: bool = False) -> Rule:
+    rule = Rule(id_, sentence, function, file, untimed)
     _FOUND.append(rule)
     return rule
 
@@ -314,6 +316,7 @@ FORK_LEAVES = _rule(
     "back.",
     "vma_needs_copy()",
     "mm/memory.c",
+    untimed=True,
 )
 EXIT = _rule(
     "exit",

@@ -17,10 +17,11 @@ from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock, P
 from refbench_simulator import checking, models, settings
 from refbench_simulator.content import Contents
 from refbench_simulator.costs import Costs
+from refbench_simulator.following import Follower
 from refbench_simulator.interpreter import Interpreter
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model
-from refbench_simulator.model.events import Event, Hears, Ledger
+from refbench_simulator.model.events import Event, Ledger
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.tables import Layout
 from refbench_simulator.numbering import numbered
@@ -82,9 +83,10 @@ class SimulatorSession(Closing):
         return self.explained(cell, iterations, deadline, None)
 
     def explained(
-        self, cell: Cell, iterations: int, deadline: float, listener: Hears | None
+        self, cell: Cell, iterations: int, deadline: float, follower: Follower | None
     ) -> Run:
-        """The same, while ``listener`` hears what the kernel does in the warm-up sample."""
+        """The same, while ``follower`` hears what the kernel does in the first sample and, where
+        there is one, in the second, which all others are like."""
         self._check_open("run")
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         began = time.monotonic_ns()
@@ -94,7 +96,7 @@ class SimulatorSession(Closing):
             setup = self._setup(cell)
             # All samples behind the warm-up are alike: checks marked `once` are the difference.
             for index in range(min(iterations, 1) + 1):
-                samples.append(self._sample(cell, setup, index, listener if not index else None))
+                samples.append(self._sample(cell, setup, index, follower))
                 if time.monotonic_ns() - began > deadline * 1e9:
                     raise NoAnswer(
                         f"The model did not finish within {deadline:g} seconds.",
@@ -141,8 +143,8 @@ class SimulatorSession(Closing):
         rows = Rows(cell.program, grain, traits, self._fold_from)
         return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options)
 
-    def _sample(self, cell: Cell, setup: Setup, index: int, listener: Hears | None) -> Sample:
-        interpreter, observer = self._interpreted(cell, setup, index, listener)
+    def _sample(self, cell: Cell, setup: Setup, index: int, follower: Follower | None) -> Sample:
+        interpreter, observer = self._interpreted(cell, setup, index, follower)
         return Sample(
             index=index,
             phases=interpreter.phases.counters(self.costs, self.kernel.page_size),
@@ -151,17 +153,17 @@ class SimulatorSession(Closing):
         )
 
     def _interpreted(
-        self, cell: Cell, setup: Setup, index: int, listener: Hears | None
+        self, cell: Cell, setup: Setup, index: int, follower: Follower | None
     ) -> tuple[Interpreter, checking.Observer]:
         """A machine of its own that the program has run through."""
         contents = Contents(self.kernel.page_size, image(cell.pattern, self.kernel.page_size))
         machine = Machine(
-            self.kernel, setup.rows, contents, setup.layout, ledger=Ledger(listener=listener)
+            self.kernel, setup.rows, contents, setup.layout, ledger=Ledger(listener=follower)
         )
         model = setup.model(machine, setup.options)
         process = Process(machine.first_space(), model)
         observer = checking.Observer(machine, cell.program)
-        interpreter = Interpreter(machine, process, observer, index=index)
+        interpreter = Interpreter(machine, process, observer, index=index, follower=follower)
         interpreter.run(numbered(cell.program))
         return interpreter, observer
 

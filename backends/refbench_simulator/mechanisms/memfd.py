@@ -37,6 +37,9 @@ class Memfd(Model):
                 "The model has no hugetlbfs.", remedy="Use huge=0, or measure it on a host."
             )
         self.vmas_before = self._lines(space)
+        self._make_file()
+
+    def _make_file(self) -> None:
         self.file = sealed.make(self.machine, self.block, self.block, repeats=True)
 
     def map(self, space: AddressSpace, rows: slice, *, populate: bool) -> None:
@@ -46,11 +49,13 @@ class Memfd(Model):
         most = self.machine.kernel.max_map_count
         if count + self.vmas_before > most:
             raise self._too_many(space, pages, count)
+        if self.file < 0:
+            self._make_file()
         if self.reserve:
             self.map_new(space, rows, populate=False, prot=Prot.NONE, flags=Flag.NORESERVE)
             # MAP_FIXED removes what it maps over, block by block.
             mapping.unmap_range(space, rows)
-        self.machine.system_call(count)
+        self.machine.system_call(count, "mmap(2)")
         inside = space.rows.page[rows] - space.rows.page[rows.start]
         try:
             mapping.map_range(

@@ -48,7 +48,7 @@ class MemfdFull(Model):
 
     def _close(self) -> None:
         if self.latest >= 0:
-            self.machine.system_call()
+            self.machine.system_call(what="close(2)")
             self.machine.close_file(self.latest)
         self.latest = -1
 

@@ -15,7 +15,10 @@ _AROUND_WRITES = 3
 
 def make(machine: Machine, pages: int, real: int, *, repeats: bool) -> int:
     """A sealed file of ``real`` pages, ``pages`` in the coordinates of rows; its number."""
-    machine.system_call(_AROUND_WRITES - (-real // _PAGES_A_WRITE))
+    machine.system_call(
+        _AROUND_WRITES - (-real // _PAGES_A_WRITE),
+        "memfd_create(2), ftruncate(2), write(2), fcntl(2)",
+    )
     machine.ledger.add(
         rules.CACHE,
         file=1,

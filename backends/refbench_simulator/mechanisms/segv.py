@@ -27,7 +27,7 @@ class Segv(Model):
 
     def setup(self, space: AddressSpace) -> None:
         """Take the signal."""
-        self.machine.system_call()
+        self.machine.system_call(what="sigaction(2)")
         space.on_segv = self._open_pages
 
     def map(self, space: AddressSpace, rows: slice, *, populate: bool) -> None:
@@ -51,7 +51,7 @@ class Segv(Model):
             self.machine.ledger.add(rules.SIGSEGV, np.array([row]), trap=pages, signal=pages)
             if not self.ranges.contain(np.array([row]))[0]:
                 return done
-            self.machine.system_call(pages)
+            self.machine.system_call(pages, "mprotect(2)")
             try:
                 mapping.protect_range(space, slice(row, row + 1), mapping.RW)
             except Refusal:

@@ -60,7 +60,7 @@ class Uffd(Model):
     def _serve(self, space: AddressSpace, rows: Index, store: bool) -> int:
         """The thread copies the page."""
         machine, pages = self.machine, space.pages(rows)
-        machine.system_call(_PER_MESSAGE * pages)
+        machine.system_call(_PER_MESSAGE * pages, "poll(2), read(2)")
         machine.counters.messages += pages
         machine.ledger.add(rules.UFFD_MESSAGE, rows, fault=pages, message=pages)
         userfault.copy(space, rows)
@@ -82,7 +82,7 @@ class Uffd(Model):
     def before_fork(self, space: AddressSpace) -> None:
         """With ``events=fork`` the kernel sends a message, and fork waits for it to be read."""
         if self.events and np.any(space.ctx > 0):
-            self.machine.system_call(_PER_MESSAGE)
+            self.machine.system_call(_PER_MESSAGE, "poll(2), read(2)")
             self.machine.counters.messages += 1
             self.machine.ledger.add(rules.UFFD_FORK, message=1)
 
@@ -94,7 +94,7 @@ class Uffd(Model):
 
     def after_fork_child(self, space: AddressSpace) -> bool:
         """Close what is inherited; with ``atfork`` open an own and register everything."""
-        self.machine.system_call(2)
+        self.machine.system_call(2, "close(2)")
         self.number = 0
         if self.atfork and self.ranges is not None:
             self._open()

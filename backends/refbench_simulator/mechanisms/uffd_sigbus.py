@@ -30,7 +30,7 @@ class UffdSigbus(Model):
     def setup(self, space: AddressSpace) -> None:
         """Open it, take the signal."""
         self._open()
-        self.machine.system_call()
+        self.machine.system_call(what="sigaction(2)")
 
     def _open(self) -> None:
         self.number = userfault.open_userfault(
@@ -65,7 +65,7 @@ class UffdSigbus(Model):
 
     def after_fork_child(self, space: AddressSpace) -> bool:
         """Close what is inherited; with ``atfork`` open an own and register everything."""
-        self.machine.system_call()
+        self.machine.system_call(what="close(2)")
         self.number = 0
         if self.atfork:
             self._open()

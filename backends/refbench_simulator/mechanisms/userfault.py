@@ -21,13 +21,13 @@ comes on top."""
 
 def open_userfault(machine: Machine, userfault: Userfault) -> int:
     """``rb_userfault_open()``; its number."""
-    machine.system_call(OPENING + 1)
+    machine.system_call(OPENING + 1, "userfaultfd")
     return machine.open_userfault(userfault)
 
 
 def register(space: AddressSpace, rows: slice, number: int) -> None:
     """``UFFDIO_REGISTER`` of a range: VMA by VMA, they merge and split."""
-    space.machine.system_call()
+    space.machine.system_call(what="UFFDIO_REGISTER")
     for piece in list(space.pieces(rows)):
         mapping.modify(space, piece, lambda space, part: _enlist(space, part, number))
 
@@ -54,7 +54,7 @@ def copy(space: AddressSpace, rows: Index) -> None:
     made = space.tables.cover(rows)
     permitted = (space.prot[rows] & Prot.WRITE) != 0
     faults.install(space, rows, PATTERN, writable=permitted)
-    space.machine.system_call(pages)
+    space.machine.system_call(pages, "UFFDIO_COPY")
     space.machine.ledger.add(
         rules.UFFD_COPY,
         rows,

@@ -49,7 +49,7 @@ def _trap(space: AddressSpace, rows: Index, *, store: bool) -> None:
     try:
         touch(space, rows, store=store)
     finally:
-        space.machine.ledger.add(rules.TRAP, rows, trap=counters.minor + counters.major - before)
+        space.machine.ledger.add(rules.TRAP, trap=counters.minor + counters.major - before)
 
 
 def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False) -> None:
