@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager, nullcontext
 from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.samples import MemorySnapshot
-from refbench_simulator import checking, rules, snapshots, storing
+from refbench_simulator import checking, rules, snapshots, storing, touching
 from refbench_simulator.following import Follower, Part
-from refbench_simulator.model import advice, faults, forking, mapping, moving
-from refbench_simulator.model.machine import Machine, Refusal, Trapped
+from refbench_simulator.model import advice, forking, mapping, moving
+from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import Prot
 from refbench_simulator.numbering import Node
 from refbench_simulator.phases import Phases
@@ -48,6 +48,8 @@ class Interpreter:
         self.memory: dict[str, MemorySnapshot] = {}
         self.process = first
         self._thread: tuple[int, int] = (0, 0)
+        self._shared: set[int] = set()
+        """Touches that the first of the threads at work made for all."""
 
     def run(self, nodes: Sequence[Node]) -> None:
         """The whole program, with setting up before it and taking down behind it.
@@ -227,25 +229,24 @@ class Interpreter:
     # -- touching --------------------------------------------------------------------------
 
     def _touch(self, node: Node, step: p.Touch) -> None:
-        thread, _ = self._thread
-        if step.shared and thread:
-            # The first thread stands for all of them: each place is touched once.
-            return
-        space = self.process.space
-        visit = self.machine.rows.visit(step)
-        done, trap = visit.rows, None
+        space, rows = self.process.space, self.machine.rows
+        visit = rows.visit(step)
+        thread, threads = self._thread
+        if step.shared and threads > 1:
+            if not thread and touching.is_plain(space, visit.rows, step.access):
+                self._shared.add(id(node))
+            if id(node) not in self._shared:
+                visit = rows.reached(step.region, touching.share(visit.reach, thread, threads))
+            elif thread:
+                # The first thread stands for all of them: each place is touched once.
+                return
         self.machine.ledger.add(rules.TOUCH, visit.rows, touch=visit.places)
-        for store in (False, True):
-            if step.access == "readwrite" or store == (step.access == "write"):
-                try:
-                    faults.access(space, done, store=store)
-                except Trapped as trapped:
-                    trap = trapped
-                    done = done[: int((done == trapped.row).argmax())]
+        walk = touching.walk(space, visit.rows, visit.reach, step)
         if step.access != "read":
-            storing.put(space, done, *storing.stored(self.machine.rows, step, trap))
-        if trap is not None:
-            self.observer.trapped(self.process, node, trap)
+            stamps = storing.stored(rows, step, visit.reach, walk.trap, loading=walk.loading)
+            storing.put(space, walk.rows, *stamps)
+        if walk.trap is not None:
+            self.observer.trapped(self.process, node, walk.trap)
 
     # -- processes and threads -------------------------------------------------------------
 
@@ -281,6 +282,7 @@ class Interpreter:
                 self._thread = (number, group.count)
                 self.block(body, "thread")
         self._thread = (0, 0)
+        self._shared.clear()
 
 
 def _fail(node: Node, what: str) -> CellError:

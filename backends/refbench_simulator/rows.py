@@ -98,6 +98,9 @@ class Rows:
         self.region: Pages = _joined(numbers)
         self.last = self.page + self.length + (self.copies - 1) * self.period
         """One behind the last page of the last copy."""
+        self.huge = grain.huge
+        self.unit: Pages = self.page // (grain.huge or 1)
+        """The aligned range, as long as a huge page, that a row lies in, or the first of them."""
         self._visits: dict[int, tuple[object, Visit]] = {}
 
     def __len__(self) -> int:
@@ -125,9 +128,12 @@ class Rows:
         return known[1]
 
     def _find(self, step: p.Touch | p.Expect) -> Visit:
-        found = reach(step)
-        base = self.regions[step.region].base // self.page_size
-        mine = self.of(step.region)
+        return self.reached(step.region, reach(step))
+
+    def reached(self, region: int, found: Reach) -> Visit:
+        """The rows of places in a region."""
+        base = self.regions[region].base // self.page_size
+        mine = self.of(region)
         pages = self.page[mine] - base
         if found.chosen is not None:
             rows = self._in_order(pages, found)
@@ -209,7 +215,7 @@ class _Cutter:
         regular = self.regular[region.number]
         folds = self.traits.fold and region.number not in self.moved and bounds.size < 4096
         if not folds or not any(found.count >= self.fold_from for found in regular):
-            yield self._plain(regular, 0, pages, bounds)
+            yield self._plain(region.number, 0, pages, bounds)
             return
         for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             inside = np.array([low, high])
@@ -217,12 +223,12 @@ class _Cutter:
             start = (low // period + 1) * period
             copies = (high - start) // period - 1
             if copies < 2:
-                yield self._plain(regular, low, high, inside)
+                yield self._plain(region.number, low, high, inside)
                 continue
             behind = start + copies * period
-            yield self._plain(regular, low, start, inside)
-            yield self._plain(regular, start, start + period, inside, copies, period)
-            yield self._plain(regular, behind, high, inside)
+            yield self._plain(region.number, low, start, inside)
+            yield self._plain(region.number, start, start + period, inside, copies, period)
+            yield self._plain(region.number, behind, high, inside)
 
     def _period(self, regular: list[Reach], low: int, high: int) -> int:
         size = self.grain.page_size
@@ -235,7 +241,7 @@ class _Cutter:
 
     def _plain(
         self,
-        regular: list[Reach],
+        number: int,
         low: int,
         high: int,
         bounds: Pages,
@@ -243,11 +249,11 @@ class _Cutter:
         period: int = 0,
     ) -> tuple[Pages, ...]:
         cuts = [np.array([low, high], np.int64), bounds]
-        cuts += [self._cuts_of(found, low, high) for found in regular]
+        cuts += [self._cuts_of(found, low, high) for found in self.regular[number]]
         if self.traits.block:
             block = self.traits.block
             cuts.append(np.arange(-(-low // block) * block, high, block, dtype=np.int64))
-        found = self._widened(np.unique(np.concatenate(cuts)))
+        found = self._widened(number, np.unique(np.concatenate(cuts)))
         found = found[(found >= low) & (found <= high)]
         starts, lengths = found[:-1], np.diff(found)
         same = np.ones(starts.size, np.int64)
@@ -268,7 +274,7 @@ class _Cutter:
         start, behind = found.pages_of(np.arange(first, last, dtype=np.int64), size)
         return np.concatenate((start, behind))
 
-    def _widened(self, cuts: Pages) -> Pages:
+    def _widened(self, number: int, cuts: Pages) -> Pages:
         """Fault-around maps aligned windows, or from a VMA's start on; huge pages are aligned."""
         more = [cuts]
         if self.traits.file:
@@ -276,7 +282,10 @@ class _Cutter:
             more += [cuts // around * around, -(-cuts // around) * around]
             more.append(cuts[cuts % around != 0] + around)
         if huge := self.grain.huge:
-            more += [cuts // huge * huge, -(-cuts // huge) * huge]
+            # A region behind another one may begin anywhere.
+            base = self.regions[number].base // self.grain.page_size
+            at = cuts + base
+            more += [at // huge * huge - base, -(-at // huge) * huge - base]
         return np.unique(np.concatenate(more))
 
     def _note(self, step: p.Step) -> None:
@@ -322,7 +331,7 @@ class _Cutter:
                     length = -(-min(link.length, link.new_length or link.length) // self._size)
                     mine = cuts[source]
                     found = mine[(mine >= low) & (mine <= low + length)] + shift
-                    union = np.union1d(cuts[target], self._widened(found))
+                    union = np.union1d(cuts[target], self._widened(target, found))
                     changed |= union.size != cuts[target].size
                     cuts[target] = union
         for number, found in cuts.items():
@@ -341,7 +350,7 @@ class _Cutter:
     def _all_cuts(self, number: int) -> Pages:
         pages = self.regions[number].most // self._size
         bounds = np.unique(np.concatenate(self.fixed[number]))
-        starts, lengths, _, _ = self._plain(self.regular[number], 0, pages, bounds)
+        starts, lengths, _, _ = self._plain(number, 0, pages, bounds)
         return np.append(starts, starts[-1:] + lengths[-1:])
 
 

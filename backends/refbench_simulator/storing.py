@@ -31,16 +31,20 @@ def put(space: AddressSpace, rows: Index, *stored: Stamp) -> None:
             folios.content[those] = contents.stamped(folios.content[those], moved)
 
 
-def stored(rows: Rows, step: p.Touch, trap: Trapped | None = None) -> Iterator[Stamp]:
-    """What a touch stores, up to where it ended in a signal."""
-    found, base = rows.visit(step).reach, rows.regions[step.region].base
+def stored(
+    rows: Rows, step: p.Touch, found: Reach, trap: Trapped | None = None, *, loading: bool = False
+) -> Iterator[Stamp]:
+    """What a touch stores to the places ``found``, up to where it ended in a signal; ``loading``:
+    by a load, which comes before all stores to the same place."""
+    base = rows.regions[step.region].base
     if trap is None:
         yield _stamp(step, found, base)
         return
     place, address = first_access(rows, found, trap.row, base)
-    # The bytes of a place are stored by ascending address, whatever the order of places.
-    last = replace(found, first=place, last=place + 1, end=min(found.end, address), chosen=None)
-    yield _stamp(step, last, base)
+    if not loading:
+        # The bytes of a place are stored by ascending address, whatever the order of places.
+        end = min(found.end, address)
+        yield _stamp(step, replace(found, first=place, last=place + 1, end=end, chosen=None), base)
     if found.chosen is not None:
         done = int((found.chosen == place).argmax())
         yield _stamp(step, replace(found, chosen=found.chosen[:done]), base)
