@@ -93,9 +93,9 @@ class Costs:
         origin, error = self.origin, self.error
         what = "modelled time" if origin.clock == "real" else f"modelled {origin.clock}"
         phrase = (
-            f"{what}: median error {error.median:.0%}, 90th percentile {error.most:.0%}, on "
-            f"{error.cells} cells that the calibration had not seen ({origin.target}, Linux "
-            f"{origin.kernel} {origin.arch}, {origin.date})"
+            f"{what}: median error {error.median:.1%}, 90th percentile {error.most:.1%}, on "
+            f"{error.cells} held-out cells; calibrated on {origin.target} (Linux {origin.kernel} "
+            f"{origin.arch}, {origin.date})"
         )
         other = [
             f"{mine} instead of {theirs}"

@@ -15,6 +15,7 @@ import pytest
 from refbench.errors import StorageError, UsageError
 from refbench.plan import Request, make_plan
 from refbench.plugins import registry
+from refbench.report import units
 from refbench.runner import open_target
 from refbench.samples import CLOCK_NOTE, PhaseCounters
 from refbench_simulator import cost_files
@@ -76,7 +77,7 @@ def test_the_order_of_events_makes_no_difference() -> None:
 def test_what_goes_through_all_bytes_of_a_page_grows_with_it() -> None:
     costs = priced()
     for event in Event:
-        small, large = (costs.time({event: 1000}, size).ns for size in (PAGE, 16 * PAGE))
+        small, large = (costs.time({event: 10**6}, size).ns for size in (PAGE, 16 * PAGE))
         grows = costs.ns[event] and event in BY_SIZE
         assert large == pytest.approx(16 * small if grows else small, rel=1e-6), event
     assert Event.TRAP not in BY_SIZE
@@ -142,7 +143,7 @@ def test_a_session_says_what_its_times_are_worth() -> None:
         facts = session.capabilities().environment
     assert facts["costs"] == f"default {costs.digest}"
     assert facts["costs-error"] == f"{costs.error.median:.1%}"
-    assert f"median error {costs.error.median:.0%}" in facts[CLOCK_NOTE]
+    assert f"median error {costs.error.median:.1%}" in facts[CLOCK_NOTE]
     assert costs.origin.date in facts[CLOCK_NOTE]
     with opened("simulator:page=64KiB,arch=arm64") as session:
         note = session.capabilities().environment[CLOCK_NOTE]
@@ -162,8 +163,20 @@ def test_every_report_of_a_simulated_run_states_the_error(
     )
     assert done.returncode == 0, done.stderr
     for text in (done.stdout, (tmp_path / "report.md").read_text(encoding="utf-8")):
-        assert f"median error {default().error.median:.0%}" in " ".join(text.split())
+        assert f"median error {default().error.median:.1%}" in " ".join(text.split())
     assert "median error" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_manual_has_the_costs_and_the_error_of_the_built_in_table(repository: Path) -> None:
+    text = (repository / "docs" / "simulator.md").read_text(encoding="utf-8")
+    costs = default()
+    for event in Event:
+        assumed = " (assumed)" if event in costs.assumed else ""
+        row = f"| `{event.value}` | {units.seconds(costs.ns[event] / 1e9)}{assumed} | "
+        assert row in text, f"docs/simulator.md needs the line\n{row}"
+    median, most = (f"{100 * share:.1f} %" for share in (costs.error.median, costs.error.most))
+    assert f"median error of a cell's time is {median}" in text
+    assert f"less than {most} off" in text
 
 
 # -- files -------------------------------------------------------------------------------------
