@@ -109,12 +109,12 @@ def compare(
     See :meth:`refbench_simulator.content.Contents.mismatches`.
     """
     machine, columns = space.machine, space.rows
-    files = np.array([ZERO, *(file.content for file in machine.files)], np.int64)
+    files = machine.file_contents()
     kinds = space.pte[rows]
     own = (kinds == Pte.ANON) & (content is None)
     folio = space.folio[rows[own]]
-    ids = np.where(kinds == Pte.FILE, files[space.file[rows] - NO_FILE], ZERO)
-    ids[kinds == Pte.REFERENCE] = PATTERN
+    filed = (kinds == Pte.FILE) | (kinds == Pte.REFERENCE)
+    ids = np.where(filed, files[space.file[rows] - NO_FILE], ZERO).astype(np.int64)
     ids[own] = machine.folios.content[folio]
     if content is not None:
         ids[:] = content
@@ -224,7 +224,8 @@ class Observer:
         good = kernel_access.reach(process.space, rows, step.via)
         behind = kernel_access.stop(self.machine, rows, good, step.via, start, end)
         found = compare(process.space, rows[:good], Probe(start, 1, behind), page)
-        self._passed(node, found, base, behind, end)
+        errno = kernel_access.refusal(process.space, rows[good:], step.via)
+        self._passed(node, found, base, behind, end, errno)
 
     def kernel_writes(self, process: Process, node: Node) -> None:
         """``kernel_writes_run()``: the kernel stores a value in every byte of a range.
@@ -240,7 +241,8 @@ class Observer:
         length = behind - start
         stored = Stamp(start, max(length, 1), 1, max(length, 1), behind, step.value, None)
         storing.put(process.space, rows[:good], stored)
-        self._passed(node, Wrong(0), base, behind, end)
+        errno = kernel_access.refusal(process.space, rows[good:], step.via)
+        self._passed(node, Wrong(0), base, behind, end, errno)
 
     def _core(self, process: Process, node: Node, rows: Index, probe: Probe, page: Bytes) -> None:
         """``core_read()`` of core.c."""
@@ -269,14 +271,13 @@ class Observer:
     def _page(self, process: Process, content: p.Content) -> Bytes:
         return wanted(self.machine, content, applies_pattern=process.model.applies_pattern)
 
-    def _passed(self, node: Node, wrong: Wrong, base: int, behind: int, end: int) -> None:
+    def _passed(
+        self, node: Node, wrong: Wrong, base: int, behind: int, end: int, errno: int
+    ) -> None:
         """``pass()`` of kernel_access.c: up to ``behind``, where the kernel refused, or ``end``."""
         if behind >= end:
             self.take(_seen(node, wrong, base))
             return
-        step = node.step
-        assert isinstance(step, (p.KernelReads, p.KernelWrites))
-        errno = kernel_access.refusal(step.via)
         offset = behind - base if not wrong.errors else None
         self.take(_seen(node, wrong, base, errno=errno, offset=offset))
 

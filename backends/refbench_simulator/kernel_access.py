@@ -19,7 +19,7 @@ from refbench_simulator.process import Process
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-_EFAULT, _EIO = 14, 5
+_EFAULT, _EIO, _EEXIST = 14, 5, 17
 _PIECE = 1 << 20
 """PIECE of kernel_access.c: bytes that are passed by one system call at most."""
 _PINNED = frozenset({"direct", "vmreadv", "vmwritev", "procmem"})
@@ -52,9 +52,17 @@ class Core:
         return Wrong(count, address, 0, int(page[address % size]))
 
 
-def refusal(via: KernelRead | KernelWrite) -> int:
-    """The errno when not one byte was passed: ``mem_rw()`` of fs/proc/base.c says EIO."""
-    return _EIO if via == "procmem" else _EFAULT
+def refusal(space: AddressSpace, left: Index, via: KernelRead | KernelWrite) -> int:
+    """The errno when not one byte of the rows ``left`` was passed.
+
+    ``mem_rw()`` of fs/proc/base.c says EIO whatever it was. A page that GUP finds an entry for,
+    but none behind it, is EEXIST (``follow_pfn_pte()``), which process_vm_rw_single_vec() of
+    mm/process_vm_access.c does not pass on.
+    """
+    if via == "procmem":
+        return _EIO
+    bare = via == "direct" and left.size and space.pte[left[0]] == Pte.REFERENCE
+    return _EEXIST if bare else _EFAULT
 
 
 def reach(
@@ -103,7 +111,7 @@ def dump_core(process: Process, rows: Index) -> Iterator[Core]:
 
     ``vma_dump_size()`` of fs/coredump.c, with the default filter: VMAs that have an anon_vma,
     whole. ``get_dump_page()`` gives no page (FOLL_DUMP) for what anonymous memory does not have
-    yet, nor for special entries, the zero page's among them.
+    yet, nor for special entries, the zero page's among them; a device's driver is asked first.
     """
     process.model.before_fork(process.space)
     process.space.machine.system_call()
@@ -111,8 +119,8 @@ def dump_core(process: Process, rows: Index) -> Iterator[Core]:
     child.model.after_fork_child(child.space)
     space = child.space
     dumped = space.mapped[rows] & (space.anon_vma[rows] > 0)
-    filed = space.file[rows] != NO_FILE
-    absent = (space.pte[rows] == Pte.NONE) & (~filed | _behind_end(space, rows))
+    bare = space.anonymous(rows) | space.special(rows) | _behind_end(space, rows)
+    absent = (space.pte[rows] == Pte.NONE) & bare
     absent |= np.isin(space.pte[rows], (Pte.ZERO, Pte.REFERENCE))
     there = rows[dumped & ~absent]
     faults.touch(space, there, store=False)

@@ -115,8 +115,8 @@ LOAD_REFERENCE = _rule(
     "load-reference",
     "A load from a page that has no entry: a special entry shows the reference page, as it would "
     "the zero page. No page is allocated, and no count grows.",
-    "do_anonymous_page()",
-    "mm/memory.c with the reference-page patches",
+    "do_anonymous_page() of the reference-page patches, or a device's vmf_insert_mixed()",
+    "mm/memory.c",
 )
 LOAD_FILE = _rule(
     "load-file",
@@ -281,6 +281,12 @@ CACHE = _rule(
     "filled.",
     "shmem_write_begin()",
     "mm/shmem.c",
+)
+REFERENCE_PAGE = _rule(
+    "reference-page",
+    "The kernel allocates a page for the content, copies it in, and hands out a descriptor.",
+    "refpage_create()",
+    "mm/refpage.c of the reference-page patches",
 )
 DROP = _rule(
     "drop",

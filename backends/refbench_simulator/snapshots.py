@@ -19,8 +19,9 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
     shmem = accounting.file_pages(machine) * size
     tables = accounting.table_pages(machine) * size
     slab = accounting.slab(machine)
+    kept = accounting.kept_pages(machine) * size
     anon = machine.folios.pages * size
-    current = anon + shmem + tables + slab
+    current = anon + shmem + tables + slab + kept
     machine.peak = max(machine.peak, current)
     return MemorySnapshot(
         rss=space.rss * size,
@@ -43,7 +44,7 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
         cgroup_anon=anon,
         cgroup_file=shmem,
         cgroup_shmem=shmem,
-        cgroup_kernel=tables + slab,
+        cgroup_kernel=tables + slab + kept,
         cgroup_pagetables=tables,
         cgroup_slab=slab,
     )

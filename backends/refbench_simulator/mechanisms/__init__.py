@@ -7,6 +7,9 @@ from refbench_simulator.mechanisms.anon import Anon
 from refbench_simulator.mechanisms.memfd import Memfd
 from refbench_simulator.mechanisms.memfd_full import MemfdFull
 from refbench_simulator.mechanisms.memset import Memset
+from refbench_simulator.mechanisms.refpage import Refpage
+from refbench_simulator.mechanisms.refpage_dev import RefpageDev
+from refbench_simulator.mechanisms.refpage_mmap import RefpageMmap
 from refbench_simulator.mechanisms.segv import Segv
 from refbench_simulator.mechanisms.uffd import Uffd
 from refbench_simulator.mechanisms.uffd_sigbus import UffdSigbus
@@ -19,5 +22,8 @@ MODELS: dict[str, type[Model]] = {
     "uffd": Uffd,
     "uffd-sigbus": UffdSigbus,
     "segv": Segv,
+    "refpage": Refpage,
+    "refpage-mmap": RefpageMmap,
+    "refpage-dev": RefpageDev,
 }
 """By the name of the mechanism."""

@@ -68,6 +68,10 @@ def _file_shares(space: AddressSpace) -> list[tuple[Index, Index]]:
     mine = np.flatnonzero(space.pte == Pte.FILE)
     for number in np.unique(space.file[mine]).tolist():
         file = space.machine.files[number]
+        if file.single:
+            shown = mine[space.file[mine] == number]
+            found.append((space.rows.weight[shown], np.full(shown.size, file.entries)))
+            continue
         edges: list[Index] = []
         changes: list[Index] = []
         for other in space.machine.spaces:
@@ -101,7 +105,12 @@ def slab(machine: Machine) -> int:
 
 def file_pages(machine: Machine) -> int:
     """Pages of files that somebody keeps."""
-    return sum(file.allocated for file in machine.files)
+    return sum(file.allocated for file in machine.files if file.kind == "shmem")
+
+
+def kept_pages(machine: Machine) -> int:
+    """Pages that the kernel keeps for mappings to show: reference pages."""
+    return sum(file.allocated for file in machine.files if file.kind != "shmem")
 
 
 def table_pages(machine: Machine) -> int:

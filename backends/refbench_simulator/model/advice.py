@@ -10,7 +10,7 @@ import numpy as np
 from refbench_simulator.model.faults import populate
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, modify, zap
-from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
+from refbench_simulator.model.space import AddressSpace, Flag, Prot, Pte
 
 _SETS = {
     "hugepage": (Flag.HUGEPAGE, Flag.NOHUGEPAGE),
@@ -43,6 +43,9 @@ def advise(space: AddressSpace, rows: slice, advice: str) -> None:
 def _set_flags(space: AddressSpace, part: slice, advice: str) -> None:
     on, off = _SETS[advice]
     old = Flag(int(space.flags[part.start]))
+    if advice == "mergeable" and old & Flag.MIXEDMAP:
+        # vma_ksm_compatible(): VM_SPECIAL is passed over, and that is no error.
+        return
     new = (old | on) & ~off
     if new != old:
         modify(space, part, partial(_put_flags, flags=new))
@@ -66,7 +69,7 @@ def _dont_need(space: AddressSpace, part: slice) -> None:
 
 def _free(space: AddressSpace, part: slice) -> None:
     """``madvise_free_single_vma()``: pages may go when memory is short, until stored to."""
-    if space.file[part.start] != NO_FILE or space.flags[part.start] & Flag.LOCKED:
+    if not space.anonymous(part.start) or space.flags[part.start] & Flag.LOCKED:
         raise Refusal(errno.EINVAL)
     rows = np.arange(part.start, part.stop)
     swapped = rows[space.pte[part] == Pte.SWAP]
@@ -128,7 +131,8 @@ def lock(space: AddressSpace, rows: slice, *, on: bool) -> None:
         at = piece.stop
         old = Flag(int(space.flags[piece.start]))
         new = old | Flag.LOCKED if on else old & ~Flag.LOCKED
-        if new != old:
+        # mlock_fixup(): VM_SPECIAL is not locked, but populated all the same.
+        if new != old and not old & Flag.MIXEDMAP:
             modify(space, piece, partial(_put_flags, flags=new))
     if at != rows.stop:
         raise Refusal(errno.ENOMEM)

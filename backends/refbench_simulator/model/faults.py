@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
-from refbench_simulator.content import PATTERN, ZERO
 from refbench_simulator.model import anon_vma, around
 from refbench_simulator.model.machine import Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
@@ -149,11 +148,11 @@ def _load(space: AddressSpace, rows: Index) -> None:
     if not empty.size:
         return
     filed = space.file[empty] != NO_FILE
-    reference = (space.flags[empty] & Flag.REFERENCE) != 0
+    reference = space.special(empty)
     anonymous = empty[~filed | reference]
     if anonymous.size:
-        special = np.where((space.flags[anonymous] & Flag.REFERENCE) != 0, Pte.REFERENCE, Pte.ZERO)
-        space.pte[anonymous] = special
+        shown_by = np.where(space.special(anonymous), Pte.REFERENCE, Pte.ZERO)
+        space.pte[anonymous] = shown_by
         pages = space.pages(anonymous)
         machine = space.machine
         machine.counters.minor += pages
@@ -181,7 +180,7 @@ def _store(space: AddressSpace, rows: Index) -> None:
 def _first_store(space: AddressSpace, rows: Index) -> None:
     machine = space.machine
     kinds = space.pte[rows]
-    reference = (space.flags[rows] & Flag.REFERENCE) != 0
+    reference = space.special(rows)
     copied = (space.file[rows] != NO_FILE) | reference
     from_file = kinds == Pte.FILE
     pages = space.pages(rows)
@@ -191,7 +190,7 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
     filed = mapping_count(space, rows[from_file])
     anon_vma.prepare(space, rows)
     made = space.tables.cover(rows)
-    content = np.where(copied, np.int32(PATTERN), np.int32(ZERO)).astype(np.int32)
+    content = machine.file_contents()[space.file[rows] - NO_FILE]
     install(space, rows, content, writable=True)
     if pages > copies:
         machine.counters.minor += pages - copies

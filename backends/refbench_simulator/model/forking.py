@@ -13,7 +13,7 @@ def fork(parent: AddressSpace) -> AddressSpace:
     """The child's address space.
 
     Only VMAs with an ``anon_vma`` have their entries copied (``vma_needs_copy()`` of
-    mm/memory.c): what shows a file or the zero page elsewhere is faulted in anew.
+    mm/memory.c), or VM_MIXEDMAP: what shows a file or the zero page elsewhere is faulted in anew.
     """
     machine = parent.machine
     child = parent.fork()
@@ -25,7 +25,7 @@ def fork(parent: AddressSpace) -> AddressSpace:
         child.ctx[mine] = heir
         kept |= mine & (heir > 0)
     child.flags[~kept] &= np.uint16(0xFFFF & ~Flag.UFFD)
-    copied = parent.mapped & (parent.anon_vma > 0)
+    copied = parent.mapped & ((parent.anon_vma > 0) | ((parent.flags & Flag.MIXEDMAP) != 0))
     child.pte[~copied] = Pte.NONE
     child.writable[:] = False
     child.huge[~copied] = False

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
-from refbench_simulator.content import PATTERN, Contents
+from refbench_simulator.content import PATTERN, ZERO, Contents
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.model.events import Ledger
 from refbench_simulator.model.folios import Folios
@@ -34,6 +34,10 @@ class Trapped(Exception):
     row: int
 
 
+ENDLESS = 1 << 62
+"""Pages of a device, which has one wherever it is mapped."""
+
+
 @dataclass(slots=True)
 class File:
     """A file that mechanisms map."""
@@ -42,7 +46,9 @@ class File:
     """Its size. A page behind it faults with SIGBUS."""
     kind: Literal["shmem", "device", "special"] = "shmem"
     """``shmem`` counts in RssShmem; ``device`` in RssFile, one page a fault; ``special`` is shown
-    by special entries, which count nowhere."""
+    by special entries, which count nowhere. The pages of the latter two are the kernel's own."""
+    single: bool = False
+    """Whether every page of it is the same one."""
     allocated: int = 0
     """Pages of memory that it holds itself."""
     repeats: bool = False
@@ -111,6 +117,10 @@ class Machine:
         self.files.append(file)
         return len(self.files) - 1
 
+    def file_contents(self) -> NDArray[np.int32]:
+        """What the pages of each file hold; entry 0 is for memory without one."""
+        return np.array([ZERO, *(file.content for file in self.files)], np.int32)
+
     def close_file(self, number: int) -> None:
         """A descriptor is closed."""
         self.files[number].users -= 1
@@ -127,7 +137,7 @@ class Machine:
                 continue
             self.ledger.add(
                 rules.DROP,
-                drop=file.allocated,
+                drop=file.allocated if file.kind == "shmem" else 0,
                 free=file.allocated,
             )
             file.allocated = 0

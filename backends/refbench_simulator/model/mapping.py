@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.errors import LimitHit
 from refbench_simulator import rules
 from refbench_simulator.model.machine import Refusal
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
@@ -15,6 +16,8 @@ from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pt
 Index = NDArray[np.int64]
 
 RW = Prot.READ | Prot.WRITE
+MOST_MAPPED = (1 << 31) - 1
+"""``_mapcount`` and ``_refcount`` of a page are an int each: include/linux/mm_types.h."""
 
 
 def map_range(
@@ -139,8 +142,17 @@ def _count_first(space: AddressSpace, number: int, change: int) -> None:
     file's pages evenly, as they are where a small file is mapped again and again.
     """
     file = space.machine.files[number]
-    before, file.entries = min(file.entries, file.pages), file.entries + change
-    first = min(file.entries, file.pages) - before
+    pages = 1 if file.single else file.pages
+    before, file.entries = min(file.entries, pages), file.entries + change
+    if file.single and file.entries > MOST_MAPPED:
+        raise LimitHit(
+            f"One page is shown by {file.entries} entries, and its counts end at {MOST_MAPPED}: "
+            "the kernel would take it for free while it is in use.",
+            wanted=file.entries,
+            limit=MOST_MAPPED,
+            remedy="Use refpage-dev:handler=safe, or a mechanism with several pages.",
+        )
+    first = min(file.entries, pages) - before
     rule = rules.FIRST_SHOWN if first > 0 else rules.LAST_SHOWN
     space.machine.ledger.add(rule, mapped=max(first, 0), unmapped=max(-first, 0))
 
@@ -214,7 +226,7 @@ def _set_prot(space: AddressSpace, part: slice, prot: Prot) -> None:
     if prot & Prot.WRITE:
         if not flags & (Flag.NORESERVE | Flag.ACCOUNT):
             space.flags[part] = flags | Flag.ACCOUNT
-    elif flags & Flag.ACCOUNT and space.file[row] == NO_FILE and not space.anon_vma[row]:
+    elif flags & Flag.ACCOUNT and space.anonymous(row) and not space.anon_vma[row]:
         # Nothing was ever written there: mprotect_fixup() gives the promise back.
         space.flags[part] = flags & ~Flag.ACCOUNT
 

@@ -11,7 +11,7 @@ from refbench_simulator import rules
 from refbench_simulator.model import faults
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, unmap_range
-from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Pte
+from refbench_simulator.model.space import AddressSpace, Flag, Pte
 
 Index = NDArray[np.int64]
 _SPARE = 3
@@ -84,7 +84,7 @@ def _move(space: AddressSpace, source: slice, target: slice) -> None:
     space.start[target] = False
     space.start[target.start] = True
     shift = space.rows.page[target] - space.rows.page[target.start]
-    bare = space.file[head] == NO_FILE and not space.anon_vma[head]
+    bare = space.anonymous(head) and not space.anon_vma[head]
     first = space.rows.page[target.start] if bare else space.pgoff[head]
     space.pgoff[target] = first + shift
     # Without UFFD_FEATURE_EVENT_REMAP the registration is dropped.

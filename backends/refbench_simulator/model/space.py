@@ -61,6 +61,8 @@ class Flag(IntFlag):
     ACCOUNT = 64
     """VM_ACCOUNT: its size is counted against the commit limit."""
     NORESERVE = 128
+    MIXEDMAP = 256
+    """VM_MIXEDMAP: its fault handler shows pages by special entries, as a device's may."""
 
 
 NO_FILE: Final = -1
@@ -162,6 +164,17 @@ class AddressSpace:
             yield slice(at, end)
             at = end
 
+    def anonymous(self, rows: Index | int) -> Mask:
+        """``vma_is_anonymous()``: without operations of its own, as is also a private mapping of
+        /dev/zero, or of a descriptor of refpage_create(2), which has a file all the same."""
+        none = self.file[rows] == NO_FILE
+        return np.asarray(none | ((self.flags[rows] & Flag.REFERENCE) != 0), dtype=np.bool_)
+
+    def special(self, rows: Index) -> Mask:
+        """Whether clean pages are shown by special entries other than the zero page's."""
+        both = np.uint16(Flag.REFERENCE | Flag.MIXEDMAP)
+        return np.asarray((self.flags[rows] & both) != 0, dtype=np.bool_)
+
     def can_merge(self, row: int, changed: int) -> bool:
         """Whether the VMA that ends before ``row`` and the one that begins there are alike.
 
@@ -172,6 +185,9 @@ class AddressSpace:
         if not self.joins(row):
             return False
         a, b = row - 1, row
+        if self.flags[b] & Flag.MIXEDMAP:
+            # VM_SPECIAL: vma_merge() leaves it alone.
+            return False
         alike = (
             self.prot[a] == self.prot[b]
             and self.flags[a] == self.flags[b]
