@@ -60,6 +60,18 @@ CHANGES: tuple[Change, ...] = (
         until=(6, 10),
     ),
     Change(
+        "drops_unused_parts",
+        "a huge page that is broken up leaves the zero page where it held only zeroes",
+        "try_to_map_unused_to_zeropage() of mm/migrate.c",
+        since=(6, 12),
+    ),
+    Change(
+        "huge_zero_write_allocates",
+        "a store to the huge zero page allocates a huge page; before, the entry was split",
+        "do_huge_zero_wp_pmd() of mm/huge_memory.c",
+        since=(6, 13),
+    ),
+    Change(
         "splits_vvar",
         "x86_64 maps [vvar_vclock] beside [vvar]: a VMA more in every process",
         "map_vdso() of arch/x86/entry/vdso/vma.c",
@@ -72,6 +84,12 @@ CHANGES: tuple[Change, ...] = (
         since=(6, 14),
     ),
     Change(
+        "reuses_huge_parts",
+        "a page of a split huge page that no other process has any part of is made writable",
+        "__wp_can_reuse_large_anon_folio() of mm/memory.c",
+        since=(6, 15),
+    ),
+    Change(
         "merges_untouched",
         "a VMA that has pages merges into an anonymous neighbour that never had any",
         "is_mergeable_anon_vma() of mm/vma.c",
@@ -82,6 +100,12 @@ CHANGES: tuple[Change, ...] = (
         "mremap(2) moves a range of several VMAs; EFAULT before",
         "remap_move() of mm/mremap.c",
         since=(6, 17),
+    ),
+    Change(
+        "collapses_read_only",
+        "MADV_COLLAPSE takes ranges without a writable entry; EINVAL before",
+        "hpage_collapse_scan_pmd() of mm/khugepaged.c",
+        since=(6, 18),
     ),
     Change(
         "reclaims_tables_arm64",
@@ -194,6 +218,26 @@ class Kernel:
     def moves_many_vmas(self) -> bool:
         """See :data:`CHANGES`."""
         return self.does("moves_many_vmas")
+
+    @property
+    def drops_unused_parts(self) -> bool:
+        """See :data:`CHANGES`."""
+        return self.does("drops_unused_parts")
+
+    @property
+    def huge_zero_write_allocates(self) -> bool:
+        """See :data:`CHANGES`."""
+        return self.does("huge_zero_write_allocates")
+
+    @property
+    def reuses_huge_parts(self) -> bool:
+        """See :data:`CHANGES`."""
+        return self.does("reuses_huge_parts")
+
+    @property
+    def collapses_read_only(self) -> bool:
+        """See :data:`CHANGES`."""
+        return self.does("collapses_read_only")
 
     @property
     def version(self) -> str:

@@ -63,7 +63,7 @@ THREAD = _rule(
 
 SYSCALL = _rule(
     "syscall",
-    "A system call: into the kernel and back.",
+    "A system call, into the kernel and back.",
     "entry_SYSCALL_64()",
     "arch/x86/entry/entry_64.S",
 )
@@ -208,6 +208,47 @@ SWAP_IN = _rule(
     "The page is in swap: it is read back into a page of memory. A major fault.",
     "do_swap_page()",
     "mm/memory.c",
+)
+HUGE_STORE = _rule(
+    "huge-store",
+    "The first store to an aligned range that may have a huge page: one is allocated, cleared and "
+    "shown by a single entry. A page table lies in deposit for splitting it.",
+    "do_huge_pmd_anonymous_page(), do_huge_zero_wp_pmd()",
+    "mm/huge_memory.c",
+)
+HUGE_LOAD = _rule(
+    "huge-load",
+    "A load from an aligned range that may have a huge page: a single entry shows the huge zero "
+    "page.",
+    "do_huge_pmd_anonymous_page()",
+    "mm/huge_memory.c",
+)
+HUGE_REUSE = _rule(
+    "huge-reuse",
+    "A store to a write-protected huge page that nobody else has any more: its entry is made "
+    "writable.",
+    "do_huge_pmd_wp_page()",
+    "mm/huge_memory.c",
+)
+HUGE_SPLIT = _rule(
+    "huge-split",
+    "The entry of a huge page is split: the deposited page table takes its place. The huge page "
+    "stays one.",
+    "__split_huge_pmd_locked()",
+    "mm/huge_memory.c",
+)
+HUGE_BREAK_UP = _rule(
+    "huge-break-up",
+    "A huge page is broken up into single pages; those that hold nothing but zeroes are freed, "
+    "and the zero page is shown in their place.",
+    "split_folio(), try_to_map_unused_to_zeropage()",
+    "mm/huge_memory.c, mm/migrate.c",
+)
+COLLAPSE = _rule(
+    "collapse",
+    "MADV_COLLAPSE copies an aligned range into a new huge page, and clears what was missing.",
+    "collapse_huge_page()",
+    "mm/khugepaged.c",
 )
 UFFD_COPY = _rule(
     "uffd-copy",

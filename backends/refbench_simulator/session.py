@@ -137,7 +137,7 @@ class SimulatorSession(Closing):
         options = resolve(cell.mechanism, mechanism.options, what="mechanism")
         model = models.model_of(mechanism)
         kernel = self.kernel
-        huge = kernel.huge if cell.thp and kernel.thp != "never" else 0
+        huge = kernel.huge if cell.thp else 0
         grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge)
         traits = model.traits(options, kernel)
         rows = Rows(cell.program, grain, traits, self._fold_from)

@@ -21,14 +21,14 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
     slab = accounting.slab(machine)
     kept = accounting.kept_pages(machine) * size
     anon = machine.folios.pages * size
-    current = anon + shmem + tables + slab + kept
+    current = anon + machine.folios.deferred * size + shmem + tables + slab + kept
     machine.peak = max(machine.peak, current)
     return MemorySnapshot(
         rss=space.rss * size,
         rss_anon=space.anon * size,
         rss_file=space.filed * size,
         rss_shmem=space.shmem * size,
-        hwm=space.most * size,
+        hwm=max(space.most, space.rss) * size,
         pte=space.tables.count * size,
         vmas=space.vmas + machine.kernel.own_vmas,
         pss=shares.pss,

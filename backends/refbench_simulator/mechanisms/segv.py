@@ -56,6 +56,11 @@ class Segv(Model):
                 mapping.protect_range(space, slice(row, row + 1), mapping.RW)
             except Refusal:
                 return done
+            if pages > 1 and space.rows.huge:
+                # The handler opens page after page: the first leaves a table behind, under which
+                # no huge page comes.
+                made = space.tables.cover(np.array([row]))
+                self.machine.ledger.add(rules.TABLE, np.array([row]), table=made)
             self.fill(space, np.array([row]))
             done += 1
         return done

@@ -7,6 +7,8 @@ from functools import partial
 
 import numpy as np
 
+from refbench_simulator.model import huge
+from refbench_simulator.model.collapse import collapse
 from refbench_simulator.model.faults import populate
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, modify, zap
@@ -74,28 +76,33 @@ def _free(space: AddressSpace, part: slice) -> None:
     rows = np.arange(part.start, part.stop)
     swapped = rows[space.pte[part] == Pte.SWAP]
     zap(space, swapped)
+    huge.break_up(space, rows, wholly=False)
     shown = rows[space.pte[part] == Pte.ANON]
     folios = space.machine.folios
     mine = space.folio[shown]
     folios.lazy[mine] |= folios.mapcount[mine] == 1
 
 
-def _reclaimable(space: AddressSpace, part: slice) -> None:
-    """``madvise_cold()`` and ``madvise_pageout()`` are refused for locked VMAs."""
+def _cold(space: AddressSpace, part: slice) -> None:
+    """``madvise_cold()``, which is refused for locked VMAs."""
     if space.flags[part.start] & Flag.LOCKED:
         raise Refusal(errno.EINVAL)
+    huge.break_up(space, np.arange(part.start, part.stop), wholly=False)
 
 
-def _collapse(space: AddressSpace, part: slice) -> None:
-    raise Refusal(errno.EINVAL)
+def _page_out(space: AddressSpace, part: slice) -> None:
+    """``madvise_pageout()``: a huge page for which there is no swap is broken up in vain."""
+    if space.flags[part.start] & Flag.LOCKED:
+        raise Refusal(errno.EINVAL)
+    huge.break_up(space, np.arange(part.start, part.stop), wholly=not space.machine.kernel.swap)
 
 
 _DOES = {
     "dontneed": _dont_need,
     "free": _free,
-    "cold": _reclaimable,
-    "pageout": _reclaimable,
-    "collapse": _collapse,
+    "cold": _cold,
+    "pageout": _page_out,
+    "collapse": collapse,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
-from refbench_simulator.model import anon_vma, around
+from refbench_simulator.model import anon_vma, around, huge
 from refbench_simulator.model.machine import Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
 
@@ -90,6 +90,7 @@ def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False
 
 
 def _fault(space: AddressSpace, rows: Index, *, store: bool) -> None:
+    huge.fault(space, rows, store=store)
     if store:
         _store(space, rows)
     else:
@@ -247,7 +248,7 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     """``do_wp_page()`` on anonymous pages: reused when nobody else has them, else copied."""
     machine, folios = space.machine, space.machine.folios
     old = space.folio[rows]
-    alone = ((folios.mapcount[old] == 1) | folios.exclusive[old]) & (folios.merged[old] == 0)
+    alone = (huge.alone(space, old) | folios.exclusive[old]) & (folios.merged[old] == 0)
     reused = rows[alone]
     folios.exclusive[space.folio[reused]] = True
     space.writable[reused] = True

@@ -18,7 +18,8 @@ class Folios:
     """Columns: ``mapcount``, ``exclusive`` (PageAnonExclusive), ``content`` (an id of
     :mod:`refbench_simulator.content`), ``home`` (the page number at which it was made, the
     coordinate of its stamps), ``weight`` (pages), ``lazy`` (MADV_FREE), ``merged`` (a KSM page's
-    number, 0: none), ``swapped``."""
+    number, 0: none), ``swapped``, ``group`` (of a part of a huge page: the number of the huge
+    page, or of a run of them; else 0)."""
 
     def __init__(self) -> None:
         self.mapcount = np.zeros(_FIRST, np.int32)
@@ -29,10 +30,20 @@ class Folios:
         self.lazy = np.zeros(_FIRST, np.bool_)
         self.merged = np.zeros(_FIRST, np.int32)
         self.swapped = np.zeros(_FIRST, np.bool_)
+        self.group = np.zeros(_FIRST, np.int64)
         self._free: Ids = np.arange(_FIRST, dtype=np.int64)[::-1]
         self._left = _FIRST
         self.pages = 0
-        """Pages that are allocated now."""
+        """Pages that are allocated now, and shown or in swap."""
+        self.deferred = 0
+        """Pages of huge pages that nothing shows any more, while it does show other parts:
+        ``deferred_split_folio()`` of mm/huge_memory.c keeps them until memory is short."""
+        self.groups = 1
+        """One behind the highest number of a huge page."""
+        self.alive = np.zeros(_FIRST, np.int64)
+        """For each huge page: lines of it that are still there, and ..."""
+        self.held = np.zeros(_FIRST, np.int64)
+        """... pages of it among :attr:`deferred`."""
 
     def make(self, content: NDArray[np.int32] | int, home: Ids, weight: Ids) -> Ids:
         """New exclusive folios, mapped once; their ids."""
@@ -49,6 +60,7 @@ class Folios:
         self.lazy[ids] = False
         self.merged[ids] = 0
         self.swapped[ids] = False
+        self.group[ids] = 0
         self.pages += int(weight.sum())
         return ids
 
@@ -65,8 +77,42 @@ class Folios:
             return 0
         self._free[self._left : self._left + dead.size] = dead[::-1]
         self._left += dead.size
-        freed = int(self.weight[dead].sum())
-        self.pages -= freed
+        weight = self.weight[dead]
+        self.pages -= int(weight.sum())
+        group = self.group[dead]
+        if not group.any():
+            return int(weight.sum())
+        self.group[dead] = 0
+        np.subtract.at(self.alive, group[group > 0], 1)
+        np.add.at(self.held, group[group > 0], weight[group > 0])
+        self.deferred += int(weight[group > 0].sum())
+        gone = np.unique(group[group > 0])
+        return int(weight[group == 0].sum()) + self._let_go(gone[self.alive[gone] == 0])
+
+    def bind(self, ids: Ids, counts: Ids) -> None:
+        """Make huge pages of ``ids``: as many of them at a time as ``counts`` says."""
+        numbers = np.arange(self.groups, self.groups + counts.size)
+        self.groups += counts.size
+        if self.groups > self.alive.size:
+            more = np.zeros(2 * self.groups - self.alive.size, np.int64)
+            self.alive = np.concatenate((self.alive, more))
+            self.held = np.concatenate((self.held, more))
+        self.alive[numbers] = counts
+        self.held[numbers] = 0
+        self.group[ids] = np.repeat(numbers, counts)
+
+    def unbind(self, ids: Ids) -> int:
+        """Break up the huge pages that ``ids``, all lines of them, are parts of; how many pages
+        that frees."""
+        gone = np.unique(self.group[ids])
+        self.group[ids] = 0
+        self.alive[gone] = 0
+        return self._let_go(gone)
+
+    def _let_go(self, groups: Ids) -> int:
+        freed = int(self.held[groups].sum())
+        self.held[groups] = 0
+        self.deferred -= freed
         return freed
 
     def _grow(self, count: int) -> None:
@@ -85,4 +131,14 @@ class Folios:
         self._left += fresh.size
 
 
-_COLUMNS = ("mapcount", "exclusive", "content", "home", "weight", "lazy", "merged", "swapped")
+_COLUMNS = (
+    "mapcount",
+    "exclusive",
+    "content",
+    "home",
+    "weight",
+    "lazy",
+    "merged",
+    "swapped",
+    "group",
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from refbench_simulator import rules
+from refbench_simulator.model import huge
 from refbench_simulator.model.mapping import count_file, note_removed, zap
 from refbench_simulator.model.space import AddressSpace, Flag, Pte
 
@@ -49,7 +50,9 @@ def fork(parent: AddressSpace) -> AddressSpace:
         fork_vma=parent.vmas,
         anon_vma=int(child.rows.copies[child.start & (child.anon_vma > 0)].sum()),
     )
-    machine.ledger.add(rules.FORK_ENTRIES, shown, fork_pte=parent.pages(shown), table=tables)
+    machine.ledger.add(
+        rules.FORK_ENTRIES, shown, fork_pte=huge.entries(parent, shown), table=tables
+    )
     if machine.ledger.listener is not None:
         left = parent.mapped & ~copied & (parent.pte != Pte.NONE)
         machine.ledger.add(rules.FORK_LEAVES, np.flatnonzero(left))

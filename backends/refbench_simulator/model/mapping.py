@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from refbench.errors import LimitHit
 from refbench_simulator import rules
-from refbench_simulator.model.machine import Refusal
+from refbench_simulator.model import huge
+from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
 
 Index = NDArray[np.int64]
@@ -74,8 +75,10 @@ def unmap_range(space: AddressSpace, rows: slice) -> None:
     if in_two and space.map_count >= machine.kernel.max_map_count:
         raise Refusal(errno.ENOMEM)
     if inside:
+        huge.cut(space, rows.start)
         space.split(rows.start)
     if ends:
+        huge.cut(space, rows.stop)
         space.split(rows.stop)
     gone = rows.start + np.flatnonzero(space.mapped[rows])
     note_removed(space, gone)
@@ -101,6 +104,8 @@ def note_removed(space: AddressSpace, rows: Index) -> None:
 def zap(space: AddressSpace, rows: Index) -> int:
     """``zap_pte_range()``: entries go, and with them what nothing else shows. Pages removed."""
     machine = space.machine
+    huge.before_zap(space, rows)
+    spared = space.pages(rows) - huge.entries(space, rows)
     kinds = space.pte[rows]
     shown = rows[kinds == Pte.ANON]
     swapped = rows[kinds == Pte.SWAP]
@@ -115,7 +120,7 @@ def zap(space: AddressSpace, rows: Index) -> int:
     space.pte[rows] = Pte.NONE
     space.writable[rows] = False
     space.huge[rows] = False
-    machine.ledger.add(rules.ZAP, rows, zap=anon + filed + special, free=freed)
+    machine.ledger.add(rules.ZAP, rows, zap=anon + filed + special - spared, free=freed)
     return anon + filed
 
 
@@ -183,8 +188,10 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
             getattr(space, name)[part] = column
         raise Refusal(errno.ENOMEM)
     if not begins:
+        huge.cut(space, part.start)
         space.machine.ledger.add(rules.SPLIT, part, split=int(space.rows.copies[part.start]))
     if not ends:
+        huge.cut(space, part.stop)
         space.split(part.stop)
     if begins:
         space.merge(part.start, part.start)
@@ -211,12 +218,25 @@ def protect_range(space: AddressSpace, rows: slice, prot: Prot) -> None:
             raise Refusal(errno.ENOMEM)
         at = piece.stop
         if space.prot[piece.start] != prot:
+            old, locked = Prot(int(space.prot[piece.start])), space.flags[piece.start] & Flag.LOCKED
             modify(space, piece, lambda space, part: _set_prot(space, part, prot))
             _change_entries(space, piece, prot)
             shown = np.arange(piece.start, piece.stop)[space.pte[piece] != Pte.NONE]
             space.machine.ledger.add(rules.PROTECT, shown, protect=space.pages(shown))
+            if locked and prot & Prot.WRITE and not old & Prot.WRITE:
+                _populate_locked(space, piece)
     if at != rows.stop:
         raise Refusal(errno.ENOMEM)
+
+
+def _populate_locked(space: AddressSpace, part: slice) -> None:
+    """mprotect_fixup(): a locked VMA that becomes writable is copied at once."""
+    from refbench_simulator.model.faults import populate
+
+    try:
+        populate(space, part)
+    except Trapped:
+        return
 
 
 def _set_prot(space: AddressSpace, part: slice, prot: Prot) -> None:

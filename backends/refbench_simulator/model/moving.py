@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
-from refbench_simulator.model import faults
+from refbench_simulator.model import faults, huge
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, unmap_range
 from refbench_simulator.model.space import AddressSpace, Flag, Pte
@@ -100,12 +100,14 @@ def _move(space: AddressSpace, source: slice, target: slice) -> None:
 
 def _move_entries(space: AddressSpace, source: slice, target: slice) -> None:
     """``move_page_tables()``: a table at the target for each that there is at the source."""
+    huge.before_move(space, source, target)
     rows = np.arange(source.start, source.stop)
     there = np.flatnonzero(space.tables.has(rows))
     space.tables.cover(np.arange(target.start, target.stop)[there])
     for name in ("pte", "folio", "writable", "huge"):
         getattr(space, name)[target] = getattr(space, name)[source]
     space.pte[source] = Pte.NONE
+    space.huge[source] = False
     moved = np.arange(target.start, target.stop)
     space.machine.ledger.add(
         rules.MOVE_ENTRIES,

@@ -99,6 +99,11 @@ class Tables:
         sums = np.concatenate(([0], np.cumsum(there)))
         return np.asarray(sums[level.high[rows]] > sums[level.low[rows]])
 
+    def drop(self, rows: Index) -> None:
+        """Free the lowest tables under ``rows``, which lie in nothing else."""
+        level, there = self.layout.levels[0], self.present[0]
+        there &= ~_marked(level.low[rows], level.high[rows], there.size)
+
     def inherit(self, parent: Tables, rows: Index) -> int:
         """What fork(2) makes for a child: a table for each that ``rows`` have in the parent."""
         made = 0
