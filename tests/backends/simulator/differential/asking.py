@@ -1,0 +1,80 @@
+"""Programs whose answer by the host is known, and whether the simulator of the moment gives the
+same one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from tests.backends.simulator.differential.comparison import Difference, Measured, compare, table
+from tests.backends.simulator.differential.hunt import visit_all
+from tests.backends.simulator.differential.mutating import Mutation
+from tests.backends.simulator.differential.pair import Pair
+
+from refbench.program import Program
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A program, and what the host made of it."""
+
+    program: Program
+    mechanism: str
+    host: Measured
+
+
+@dataclass(slots=True)
+class Questions:
+    """Programs that the host was asked once, and that the unmodified model answers as it does."""
+
+    pair: Pair
+    asked: list[Asked] = field(default_factory=list)
+    disagreed: list[str] = field(default_factory=list)
+    """Where the unmodified model gives another answer: the program and the table."""
+    shaky: int = 0
+    """Programs whose answers on the host differ from one another; they are left out."""
+
+    def ask(self, program: Program, mechanism: str) -> None:
+        """Ask both, and keep the program if they agree."""
+        host, unstable = self.pair.on_host(program, mechanism)
+        if unstable:
+            self.shaky += 1
+            return
+        asked = Asked(program, mechanism, host)
+        try:
+            found = self.differences(asked)
+        except Exception as error:
+            self.disagreed.append(f"-m {mechanism}\n{program.text()}{error!r}")
+            return
+        if found:
+            self.disagreed.append(f"-m {mechanism}\n{program.text()}{table(found)}")
+        else:
+            self.asked.append(asked)
+
+    def ask_random(self, count: int, seed: int) -> None:
+        """At least ``count`` random programs, all mechanisms in turn."""
+        visit_all(count, seed, self.ask, shrink=False)
+
+    def differences(self, asked: Asked) -> list[Difference]:
+        """Between the host's answer and that of the simulator as it is now."""
+        assert self.pair.simulator is not None
+        now = self.pair.measure(self.pair.simulator, asked.program, asked.mechanism)
+        return compare(asked.program, asked.mechanism, asked.host, now)
+
+
+def verdicts(
+    mutation: Mutation, questions: Questions, asked: Iterable[Asked]
+) -> Iterator[list[Difference]]:
+    """What the mutated model answers wrongly, program by program.
+
+    A model that breaks down gives no answer, and so no wrong one: that does not count as caught.
+    """
+    for each in asked:
+        with pytest.MonkeyPatch.context() as patch:
+            mutation.apply(patch)
+            try:
+                found = questions.differences(each)
+            except Exception:
+                found = []
+        yield found
