@@ -1,4 +1,4 @@
-"""Who follows a program through the model: it hears the ledger, and where in the program that is."""
+"""Who follows a program through the model, hearing the ledger and where in the program that is."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def _strip(space: AddressSpace, rows: slice, codes: Codes) -> tuple[str, int]:
     first = 0 if at < STRIP else at // STRIP * STRIP
     signs = np.full(min(STRIP, last - first), _UNMAPPED, np.uint8)
     copies, period = space.rows.copies[rows], space.rows.period[rows]
-    for row in np.flatnonzero((page < first + STRIP)).tolist():
+    for row in np.flatnonzero(page < first + STRIP).tolist():
         apart = int(period[row]) or STRIP
         skipped = max(0, (first - int(page[row]) - int(length[row])) // apart)
         for copy in range(skipped, min(int(copies[row]), skipped + STRIP)):

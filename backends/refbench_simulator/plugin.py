@@ -31,6 +31,6 @@ def refbench_workloads() -> Iterable[Workload]:
 @hookimpl
 def refbench_commands() -> Iterable[click.Command]:
     """The commands that are about the simulator alone."""
-    from refbench_simulator import calibrating, machine_command
+    from refbench_simulator import calibrating, explain_command, machine_command
 
-    return (machine_command.command, calibrating.command)
+    return (machine_command.command, calibrating.command, explain_command.command)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from refbench.program import Program
+from refbench.program import Phase, Program
 from refbench.samples import Observation
 from refbench_simulator.costs import Costs
 from refbench_simulator.following import Part
@@ -169,6 +169,8 @@ class Teller:
         self._frames.append(frame)
         observed = len(self._interpreter.observer.observations)
         phase, failed = self._interpreter.phases.current, False
+        if node is not None and isinstance(node.step, Phase):
+            phase = ""  # It is about to be left, and what it was makes no difference.
         try:
             yield
         except BaseException:

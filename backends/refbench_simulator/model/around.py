@@ -23,10 +23,10 @@ def load(space: AddressSpace, rows: Index) -> None:
         return
     kinds = np.array([file.kind == "shmem" for file in space.machine.files])
     cached = kinds[space.file[rows]]
-    _one_by_one(space, rows[~cached])
+    _one_by_one(space, rows[~cached], rules.LOAD_DEVICE)
     rows = rows[cached]
     if space.machine.kernel.around == 1:
-        _one_by_one(space, rows)
+        _one_by_one(space, rows, rules.LOAD_FILE)
         return
     first = _starts(space, rows)
     size = space.machine.kernel.around
@@ -60,9 +60,9 @@ def _ends(space: AddressSpace, first: Index) -> Index:
     return np.asarray(space.rows.last[last])
 
 
-def _one_by_one(space: AddressSpace, rows: Index) -> None:
+def _one_by_one(space: AddressSpace, rows: Index, rule: rules.Rule) -> None:
     if rows.size:
-        _show(space, rows, faults=space.pages(rows))
+        _show(space, rows, faults=space.pages(rows), rule=rule)
 
 
 def _window(space: AddressSpace, row: int, *, faults: int = 1) -> None:
@@ -105,7 +105,9 @@ def _mappable(space: AddressSpace, rows: Index) -> Index:
     return np.asarray(rows[(space.pte[rows] == Pte.NONE) & inside])
 
 
-def _show(space: AddressSpace, rows: Index, *, faults: int) -> None:
+def _show(
+    space: AddressSpace, rows: Index, *, faults: int, rule: rules.Rule = rules.LOAD_FILE
+) -> None:
     pages = space.pages(rows)
     machine = space.machine
     space.pte[rows] = Pte.FILE
@@ -113,7 +115,7 @@ def _show(space: AddressSpace, rows: Index, *, faults: int) -> None:
     made = space.tables.cover(rows)
     machine.counters.minor += faults
     machine.ledger.add(
-        rules.LOAD_FILE,
+        rule,
         rows,
         fault=faults,
         lookup=faults,
