@@ -20,7 +20,7 @@ from refbench.words import AVAILABLE, Availability
 from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
 from refbench_simulator.knobs import Kernel
-from refbench_simulator.model import faults, mapping
+from refbench_simulator.model import faults, ksm, mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
 from refbench_simulator.rows import Traits
@@ -65,7 +65,8 @@ class Model:
         """The range is about to be unmapped."""
 
     def settle(self, space: AddressSpace) -> None:
-        """Let background work finish."""
+        """Let background work finish: KSM's with what the program offered it."""
+        ksm.merge(self.machine)
 
     def before_fork(self, space: AddressSpace) -> None:
         """In the parent."""

@@ -257,6 +257,14 @@ UFFD_COPY = _rule(
     "mm/userfaultfd.c",
 )
 
+KSM_MERGE = _rule(
+    "ksm-merge",
+    "ksmd finds pages with equal bytes in VMAs that offer them: their entries show one page "
+    "instead, write-protected, of which there is one for every 256 of them.",
+    "try_to_merge_with_ksm_page(), stable_tree_append()",
+    "mm/ksm.c",
+)
+
 # -- VMAs ----------------------------------------------------------------------------------
 
 MMAP = _rule(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from refbench_simulator.mechanism import Model
 from refbench_simulator.mechanisms.anon import Anon
+from refbench_simulator.mechanisms.ksm import Ksm
 from refbench_simulator.mechanisms.memfd import Memfd
 from refbench_simulator.mechanisms.memfd_full import MemfdFull
 from refbench_simulator.mechanisms.memset import Memset
@@ -22,6 +23,7 @@ MODELS: dict[str, type[Model]] = {
     "uffd": Uffd,
     "uffd-sigbus": UffdSigbus,
     "segv": Segv,
+    "ksm": Ksm,
     "refpage": Refpage,
     "refpage-mmap": RefpageMmap,
     "refpage-dev": RefpageDev,

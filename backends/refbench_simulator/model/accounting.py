@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator.model import ksm
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.space import AddressSpace, Pte
 
@@ -39,27 +40,18 @@ def shares(space: AddressSpace) -> Shares:
     weight = space.rows.weight[rows]
     mapcount = folios.mapcount[ids].astype(np.int64)
     merged = folios.merged[ids] > 0
+    same = 0
     if merged.any():
-        mapcount[merged] = _merged_mapcounts(space.machine, folios.merged[ids[merged]])
+        pages, counts, same = ksm.shares(space, rows[merged])
+        weight = np.concatenate((weight[~merged], pages))
+        mapcount = np.concatenate((mapcount[~merged], counts))
     part = (size << _PSS_SHIFT) // np.maximum(mapcount, 1)
     pss = int((part * weight).sum())
     uss = int(weight[mapcount == 1].sum())
     for pages, count in _file_shares(space):
         pss += int((((size << _PSS_SHIFT) // count) * pages).sum())
         uss += int(pages[count == 1].sum())
-    return Shares(pss >> _PSS_SHIFT, uss * size, int(weight[merged].sum()) * size)
-
-
-def _merged_mapcounts(machine: Machine, numbers: NDArray[np.int32]) -> Index:
-    """How many entries show each KSM page."""
-    counts: dict[int, int] = {}
-    for space in machine.spaces:
-        rows = np.flatnonzero(space.pte == Pte.ANON)
-        found = machine.folios.merged[space.folio[rows]]
-        weights = space.rows.weight[rows]
-        for number in np.unique(found[found > 0]).tolist():
-            counts[number] = counts.get(number, 0) + int(weights[found == number].sum())
-    return np.array([counts[number] for number in numbers.tolist()], np.int64)
+    return Shares(pss >> _PSS_SHIFT, uss * size, same * size)
 
 
 def _file_shares(space: AddressSpace) -> list[tuple[Index, Index]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from refbench_simulator.model import huge
 from refbench_simulator.model.collapse import collapse
-from refbench_simulator.model.faults import populate
+from refbench_simulator.model.faults import populate, touch
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, modify, zap
 from refbench_simulator.model.space import AddressSpace, Flag, Prot, Pte
@@ -49,8 +49,20 @@ def _set_flags(space: AddressSpace, part: slice, advice: str) -> None:
         # vma_ksm_compatible(): VM_SPECIAL is passed over, and that is no error.
         return
     new = (old | on) & ~off
+    if advice == "unmergeable" and old & Flag.MERGEABLE:
+        _unmerge(space, part)
     if new != old:
         modify(space, part, partial(_put_flags, flags=new))
+
+
+def _unmerge(space: AddressSpace, part: slice) -> None:
+    """``unmerge_ksm_pages()``: every merged page is copied, as if it had been stored to."""
+    rows = np.arange(part.start, part.stop)
+    shown = rows[space.pte[part] == Pte.ANON]
+    merged = shown[space.machine.folios.merged[space.folio[shown]] > 0]
+    touch(space, merged, store=True, pinned=True)
+    # FAULT_FLAG_UNSHARE: the copies are the process's own, and write-protected all the same.
+    space.writable[merged] = False
 
 
 def _put_flags(space: AddressSpace, rows: slice, flags: Flag) -> None:
@@ -80,7 +92,7 @@ def _free(space: AddressSpace, part: slice) -> None:
     shown = rows[space.pte[part] == Pte.ANON]
     folios = space.machine.folios
     mine = space.folio[shown]
-    folios.lazy[mine] |= folios.mapcount[mine] == 1
+    folios.lazy[mine] |= (folios.mapcount[mine] == 1) & (folios.merged[mine] == 0)
 
 
 def _cold(space: AddressSpace, part: slice) -> None:

@@ -13,6 +13,7 @@ from refbench_simulator.content import PATTERN, ZERO, Contents
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.model.events import Ledger
 from refbench_simulator.model.folios import Folios
+from refbench_simulator.model.ksm import Merging
 from refbench_simulator.model.space import AddressSpace, Resolve
 from refbench_simulator.model.tables import Layout
 from refbench_simulator.rows import Rows
@@ -98,6 +99,7 @@ class Machine:
     spaces: list[AddressSpace] = field(default_factory=list)
     counters: Counters = field(default_factory=Counters)
     userfaults: list[Userfault] = field(default_factory=list)
+    merging: Merging = field(default_factory=Merging)
     next_anon_vma: int = 1
     peak: int = 0
 
