@@ -14,6 +14,7 @@ from refbench.errors import CellError, LimitHit, UsageError
 from refbench.samples import MemorySnapshot
 from refbench_simulator import checking, rules, snapshots, storing, touching
 from refbench_simulator.following import Follower, Part
+from refbench_simulator.detail import Finer
 from refbench_simulator.model import advice, forking, mapping, moving
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import Prot
@@ -242,6 +243,8 @@ class Interpreter:
                 return
         self.machine.ledger.add(rules.TOUCH, visit.rows, touch=visit.places)
         walk = touching.walk(space, visit.rows, visit.reach, step)
+        if walk.trap is not None and visit.reach.sorted and not rows.ordered:
+            raise Finer
         if step.access != "read":
             stamps = storing.stored(rows, step, visit.reach, walk.trap, loading=walk.loading)
             storing.put(space, walk.rows, *stamps)

@@ -12,8 +12,8 @@ from refbench.program import Expect, Order, Touch
 Pages = NDArray[np.int64]
 
 MOST_ORDERED = 1 << 20
-"""Places up to which a random order of *all* places is worked out; above, they are taken in
-ascending order, which only mechanisms that care for the order of neighbours would notice."""
+"""Places up to which a random order of *all* places can be worked out; above, they are taken in
+ascending order."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
@@ -65,6 +65,8 @@ class Reach:
     """One behind the last place."""
     chosen: Pages | None = None
     backward: bool = False
+    sorted: bool = False
+    """Whether a random order of all places was given up for an ascending one."""
 
     @property
     def count(self) -> int:
@@ -97,17 +99,29 @@ class Reach:
         return np.asarray(found, dtype=np.bool_)
 
 
-def reach(step: Touch | Expect) -> Reach:
-    """The places of a touch, or of a check, which reads every stride-th byte."""
+def reach(step: Touch | Expect, most_ordered: int = MOST_ORDERED) -> Reach:
+    """The places of a touch, or of a check, which reads every stride-th byte.
+
+    ``most_ordered``: from how many places on a random order of all of them is given up.
+    """
     places = -(-step.length // step.stride)
     end = step.offset + step.length
     if isinstance(step, Expect):
         return Reach(step.offset, step.stride, 1, end, 0, places)
     count = min(step.count or places, places)
     order: Order = step.order
-    if order == "random" and (count < places or places <= MOST_ORDERED):
+    if order == "random" and (count < places or places <= most_ordered):
         chosen = permuted(places, step.seed, count)
         return Reach(step.offset, step.stride, step.size, end, 0, places, chosen)
     first, last = (places - count, places) if order == "backward" else (0, count)
     backward = order == "backward"
-    return Reach(step.offset, step.stride, step.size, end, first, last, backward=backward)
+    return Reach(
+        step.offset,
+        step.stride,
+        step.size,
+        end,
+        first,
+        last,
+        backward=backward,
+        sorted=order == "random",
+    )

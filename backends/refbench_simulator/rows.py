@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from refbench import program as p
 from refbench.errors import Unsupported
-from refbench_simulator.places import Pages, Reach, reach
+from refbench_simulator.arrays import ascending
+from refbench_simulator.detail import Detail
+from refbench_simulator.places import MOST_ORDERED, Pages, Reach, reach
 from refbench_simulator.regions import Region, everything, find_regions
 
 MOST_ROWS = 1 << 23
@@ -72,10 +74,13 @@ class Rows:
         grain: Grain,
         traits: Traits,
         fold_from: int = FOLD_FROM,
+        detail: Detail = Detail(),  # noqa: B008 - it is frozen
     ) -> None:
         self.page_size = grain.page_size
         self.regions = find_regions(program, grain.page_size)
-        cutter = _Cutter(program, self.regions, grain, traits, fold_from)
+        self.ordered = detail.ordered
+        self._most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
+        cutter = _Cutter(program, self.regions, grain, traits, fold_from, detail)
         pieces = [cutter.cut(region) for region in self.regions.values()]
         self.first: dict[int, int] = {}
         self.behind: dict[int, int] = {}
@@ -91,12 +96,14 @@ class Rows:
             )
         self.page: Pages = _joined([piece.page for piece in pieces])
         self.length: Pages = _joined([piece.length for piece in pieces])
-        self.copies: Pages = _joined([piece.copies for piece in pieces])
-        self.period: Pages = _joined([piece.period for piece in pieces])
-        self.weight: Pages = self.length * self.copies
-        numbers = [np.full(piece.page.size, piece.region, np.int64) for piece in pieces]
+        self.copies: Pages = _slim(_joined([piece.copies for piece in pieces]))
+        self.period: Pages = _slim(_joined([piece.period for piece in pieces]))
+        self.folded = bool(self.copies.size) and int(self.copies.max()) > 1
+        """Whether any row stands for several."""
+        self.weight: Pages = self.length * self.copies if self.folded else self.length
+        numbers = [np.broadcast_to(piece.region, piece.page.shape) for piece in pieces]
         self.region: Pages = _joined(numbers)
-        self.last = self.page + self.length + (self.copies - 1) * self.period
+        self.last = self._behind()
         """One behind the last page of the last copy."""
         self.huge = grain.huge
         self.unit: Pages = self.page // (grain.huge or 1)
@@ -105,6 +112,14 @@ class Rows:
 
     def __len__(self) -> int:
         return int(self.page.size)
+
+    def _behind(self) -> Pages:
+        if self.folded or len(self.regions) != 1:
+            return self.page + self.length + (self.copies - 1) * self.period
+        # Each row ends where the next one begins: one column is enough for both.
+        edges = np.append(self.page, self.page[-1:] + self.length[-1:])
+        self.page = edges[:-1]
+        return edges[1:]
 
     def of(self, region: int) -> slice:
         """All rows of a region."""
@@ -128,7 +143,7 @@ class Rows:
         return known[1]
 
     def _find(self, step: p.Touch | p.Expect) -> Visit:
-        return self.reached(step.region, reach(step))
+        return self.reached(step.region, reach(step, self._most_ordered))
 
     def reached(self, region: int, found: Reach) -> Visit:
         """The rows of places in a region."""
@@ -160,8 +175,10 @@ class Rows:
             counts = stop - start
             inside = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
             rows = np.repeat(start, counts) + inside
-        unique, index = np.unique(rows, return_index=True)
-        return np.asarray(unique[np.argsort(index)], dtype=np.int64)
+        first = np.full(pages.size, rows.size, np.int32)
+        number = np.arange(rows.size, dtype=np.int32)
+        first[rows[::-1]] = number[::-1]
+        return np.asarray(rows[first[rows] == number], dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +191,16 @@ class _Piece:
 
 
 def _joined(parts: list[Pages]) -> Pages:
+    if len(parts) == 1:
+        return parts[0]
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _slim(column: Pages) -> Pages:
+    """The same column; when all its numbers are equal, without memory for each."""
+    if column.size and (column == column[0]).all():
+        return np.broadcast_to(column[0], column.shape)
+    return column
 
 
 class _Cutter:
@@ -187,8 +213,11 @@ class _Cutter:
         grain: Grain,
         traits: Traits,
         fold_from: int,
+        detail: Detail,
     ) -> None:
         self.grain, self.traits, self.fold_from = grain, traits, fold_from
+        self.detail = detail
+        self.most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
         self.regions = regions
         self.fixed: dict[int, list[Pages]] = {number: [] for number in regions}
         self.regular: dict[int, list[Reach]] = {number: [] for number in regions}
@@ -199,21 +228,25 @@ class _Cutter:
         for region in regions.values():
             pages = [0, *(size // grain.page_size for size in region.sizes)]
             self.fixed[region.number].append(np.array(pages, np.int64))
+        for number, page in detail.cuts:
+            base = regions[number].base // grain.page_size
+            self.fixed[number].append(np.array([page - base], np.int64))
         self._follow_links()
 
     def cut(self, region: Region) -> _Piece:
         """The rows of one region."""
         pages = region.most // self.grain.page_size
-        bounds = np.unique(np.concatenate(self.fixed[region.number]))
+        bounds = ascending(*self.fixed[region.number])
         bounds = bounds[(bounds >= 0) & (bounds <= pages)]
         parts = list(self._parts(region, bounds, pages))
-        page, length, copies, period = (np.concatenate(x) for x in zip(*parts, strict=True))
+        page, length, copies, period = (_joined(list(x)) for x in zip(*parts, strict=True))
         base = region.base // self.grain.page_size
         return _Piece(region.number, base + page, length, copies, period)
 
     def _parts(self, region: Region, bounds: Pages, pages: int) -> Iterator[tuple[Pages, ...]]:
         regular = self.regular[region.number]
         folds = self.traits.fold and region.number not in self.moved and bounds.size < 4096
+        folds = folds and region.number not in self.detail.unfolded
         if not folds or not any(found.count >= self.fold_from for found in regular):
             yield self._plain(region.number, 0, pages, bounds)
             return
@@ -253,11 +286,11 @@ class _Cutter:
         if self.traits.block:
             block = self.traits.block
             cuts.append(np.arange(-(-low // block) * block, high, block, dtype=np.int64))
-        found = self._widened(number, np.unique(np.concatenate(cuts)))
-        found = found[(found >= low) & (found <= high)]
+        found = self._widened(number, ascending(*cuts))
+        found = found[np.searchsorted(found, low) : np.searchsorted(found, high, side="right")]
         starts, lengths = found[:-1], np.diff(found)
-        same = np.ones(starts.size, np.int64)
-        return starts, lengths, same * copies, same * period
+        same = starts.shape
+        return starts, lengths, np.broadcast_to(copies, same), np.broadcast_to(period, same)
 
     def _cuts_of(self, found: Reach, low: int, high: int) -> Pages:
         """Where touched pages begin and end, within [low, high)."""
@@ -286,12 +319,12 @@ class _Cutter:
             base = self.regions[number].base // self.grain.page_size
             at = cuts + base
             more += [at // huge * huge - base, -(-at // huge) * huge - base]
-        return np.unique(np.concatenate(more))
+        return ascending(*more) if len(more) > 1 else cuts
 
     def _note(self, step: p.Step) -> None:
         match step:
             case p.Touch() | p.Expect():
-                self._note_places(step.region, reach(step))
+                self._note_places(step.region, reach(step, self.most_ordered))
             case p.Remap():
                 self._range(step.region, step.offset, step.length)
                 self._range(step.target, 0, min(step.length, step.new_length or step.length))
@@ -314,7 +347,7 @@ class _Cutter:
         self.fixed[region].append(np.array(found.bounds(size), np.int64))
         if found.chosen is not None:
             low, high = found.pages_of(found.chosen, size)
-            self.fixed[region].append(np.unique(np.concatenate((low, high))))
+            self.fixed[region].append(ascending(low, high))
         elif found.stride > size or found.size > found.stride:
             self.regular[region].append(found)
 
@@ -349,7 +382,7 @@ class _Cutter:
 
     def _all_cuts(self, number: int) -> Pages:
         pages = self.regions[number].most // self._size
-        bounds = np.unique(np.concatenate(self.fixed[number]))
+        bounds = ascending(*self.fixed[number])
         starts, lengths, _, _ = self._plain(number, 0, pages, bounds)
         return np.append(starts, starts[-1:] + lengths[-1:])
 

@@ -11,12 +11,14 @@ from refbench.closing import Closing
 from refbench.errors import BackendError, CellError, NoAnswer, Unsupported
 from refbench.grammar import Values, resolve
 from refbench.plugins import registry
+from refbench.program import Expect, Program
 from refbench.protocol import failure_of
 from refbench.samples import Run, Sample
 from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock, Pattern
 from refbench_simulator import checking, models, settings
 from refbench_simulator.content import Contents
 from refbench_simulator.costs import Costs
+from refbench_simulator.detail import Detail, Finer
 from refbench_simulator.following import Follower
 from refbench_simulator.interpreter import Interpreter
 from refbench_simulator.knobs import Kernel
@@ -26,6 +28,7 @@ from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.tables import Layout
 from refbench_simulator.numbering import numbered
 from refbench_simulator.process import Process
+from refbench_simulator.regions import everything
 from refbench_simulator.rows import FOLD_FROM, Grain, Rows
 
 _LEVELS = 3
@@ -40,6 +43,7 @@ class Setup:
     layout: Layout
     model: type[Model]
     options: Values
+    detail: Detail
 
 
 class SimulatorSession(Closing):
@@ -94,9 +98,14 @@ class SimulatorSession(Closing):
         failure = None
         try:
             setup = self._setup(cell)
+            if follower is not None:
+                # It is to follow a run that nothing starts again.
+                setup = self._interpreted(cell, setup, 0, None)[0]
             # All samples behind the warm-up are alike: checks marked `once` are the difference.
-            for index in range(min(iterations, 1) + 1):
-                samples.append(self._sample(cell, setup, index, follower))
+            alike = follower is None and not _checks_once(cell.program)
+            for index in range(1 if alike else min(iterations, 1) + 1):
+                setup, sample = self._sample(cell, setup, index, follower)
+                samples.append(sample)
                 if time.monotonic_ns() - began > deadline * 1e9:
                     raise NoAnswer(
                         f"The model did not finish within {deadline:g} seconds.",
@@ -125,14 +134,14 @@ class SimulatorSession(Closing):
         :raises CellError: when the cell fails.
         """
         self._check_open("counted")
-        interpreter, _ = self._interpreted(cell, self._setup(cell), 1, None)
+        interpreter = self._interpreted(cell, self._setup(cell), 1, None)[1]
         return {name: total.events for name, total in interpreter.phases.totals.items()}
 
     def close(self) -> None:
         """There is nothing to give back."""
         self._closed = True
 
-    def _setup(self, cell: Cell) -> Setup:
+    def _setup(self, cell: Cell, detail: Detail = Detail()) -> Setup:  # noqa: B008 - it is frozen
         mechanism = registry().mechanism(cell.mechanism)
         options = resolve(cell.mechanism, mechanism.options, what="mechanism")
         model = models.model_of(mechanism)
@@ -140,12 +149,14 @@ class SimulatorSession(Closing):
         huge = kernel.huge if cell.thp else 0
         grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge)
         traits = model.traits(options, kernel)
-        rows = Rows(cell.program, grain, traits, self._fold_from)
-        return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options)
+        rows = Rows(cell.program, grain, traits, self._fold_from, detail)
+        return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options, detail)
 
-    def _sample(self, cell: Cell, setup: Setup, index: int, follower: Follower | None) -> Sample:
-        interpreter, observer = self._interpreted(cell, setup, index, follower)
-        return Sample(
+    def _sample(
+        self, cell: Cell, setup: Setup, index: int, follower: Follower | None
+    ) -> tuple[Setup, Sample]:
+        setup, interpreter, observer = self._interpreted(cell, setup, index, follower)
+        return setup, Sample(
             index=index,
             phases=interpreter.phases.counters(self.costs, self.kernel.page_size),
             memory=interpreter.memory,
@@ -154,8 +165,17 @@ class SimulatorSession(Closing):
 
     def _interpreted(
         self, cell: Cell, setup: Setup, index: int, follower: Follower | None
+    ) -> tuple[Setup, Interpreter, checking.Observer]:
+        """A machine of its own that the program has run through, told apart as finely as needed."""
+        while True:
+            try:
+                return setup, *self._run_through(cell, setup, index, follower)
+            except Finer as wish:
+                setup = self._setup(cell, setup.detail.finer(wish))
+
+    def _run_through(
+        self, cell: Cell, setup: Setup, index: int, follower: Follower | None
     ) -> tuple[Interpreter, checking.Observer]:
-        """A machine of its own that the program has run through."""
         contents = Contents(self.kernel.page_size, image(cell.pattern, self.kernel.page_size))
         machine = Machine(
             self.kernel, setup.rows, contents, setup.layout, ledger=Ledger(listener=follower)
@@ -172,6 +192,10 @@ class SimulatorSession(Closing):
             raise BackendError(
                 f"The session is closed and cannot do {call}().", remedy="Open the target again."
             )
+
+
+def _checks_once(program: Program) -> bool:
+    return any(isinstance(step, Expect) and step.once for step in everything(program.steps))
 
 
 def _numbered(sample: Sample, index: int) -> Sample:

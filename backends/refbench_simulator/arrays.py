@@ -1,0 +1,24 @@
+"""Operations on columns that NumPy has no fast word for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Index = NDArray[np.int64]
+
+
+def ascending(*parts: Index) -> Index:
+    """All values once, in ascending order.
+
+    Sorting beats the hash table that ``numpy.unique`` uses for integers: columns come in a few
+    ascending runs, which a stable sort merges.
+    """
+    values = np.concatenate(parts)
+    values.sort(kind="stable")
+    if not values.size:
+        return values
+    new = np.empty(values.size, np.bool_)
+    new[0] = True
+    np.not_equal(values[1:], values[:-1], out=new[1:])
+    return values[new]
