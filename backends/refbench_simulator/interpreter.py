@@ -13,8 +13,8 @@ from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.samples import MemorySnapshot
 from refbench_simulator import checking, rules, snapshots, storing, touching
-from refbench_simulator.following import Follower, Part
 from refbench_simulator.detail import Finer
+from refbench_simulator.following import Follower, Part
 from refbench_simulator.model import advice, forking, mapping, moving
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import Prot
