@@ -126,9 +126,9 @@ def command(
     name = _backend(plugins, target or DEFAULT_TARGET).name
     if journal is None:
         _place(save or name)  # what is wrong with it is said before an hour of measuring
-        request = calibration_cells.request(runs=runs, iterations=iterations, seed=seed)
+        requests = calibration_cells.requests(runs=runs, iterations=iterations, seed=seed)
         place = new_place(output)
-        _measure(screen, plugins, target or DEFAULT_TARGET, request, place, budget=budget)
+        _measure(screen, plugins, target or DEFAULT_TARGET, requests, place, budget=budget)
         journal = place.journal
     else:
         journal = find_journal(journal)
@@ -191,7 +191,7 @@ def _measure(
     screen: Screen,
     plugins: Registry,
     target: str,
-    request: Request,
+    requests: Sequence[Request],
     place: Place,
     *,
     budget: float | None,
@@ -200,7 +200,7 @@ def _measure(
         refbench=VERSION,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         targets=(target,),
-        request=request,
+        request=requests[0],
     )
     try:
         file = Journal.create(place.journal, header)
@@ -209,7 +209,8 @@ def _measure(
         raise
     try:
         with file, watching(screen, budget) as watcher:
-            execute(plugins, (target,), request, file, watcher, budget=budget)
+            for request in requests:
+                execute(plugins, (target,), request, file, watcher, budget=budget)
     except KeyboardInterrupt:
         if not _discarded(place):
             raise Interrupted(

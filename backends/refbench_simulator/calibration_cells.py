@@ -7,6 +7,7 @@ numbers, in the mechanisms' options, or in both; the frozen cases of the history
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from refbench.grammar import Spec
 from refbench.plan import Request, select_mechanisms, select_workloads
@@ -68,14 +69,24 @@ HELD_OUT_WORKLOADS = (
 )
 
 
-def request(*, runs: int, iterations: int, seed: int) -> Request:
-    """Every mechanism with every workload, so that their rounds are interleaved."""
-    return Request(
+HUGE = ("calls:call=huge,size=32MiB,count=2",)
+HELD_OUT_HUGE = ("calls:call=huge,size=64MiB,count=1", "calls:call=huge,size=6MiB,count=4")
+HUGE_MECHANISMS = ("anon", "memset")
+"""Cells that may have transparent huge pages."""
+
+
+def requests(*, runs: int, iterations: int, seed: int) -> tuple[Request, Request]:
+    """Every mechanism with every workload, so that their rounds are interleaved; then the cells
+    with huge pages."""
+    plain = Request(
         mechanisms=MECHANISMS + HELD_OUT_MECHANISMS,
         workloads=WORKLOADS + HELD_OUT_WORKLOADS,
         runs=runs,
         iterations=iterations,
         seed=seed,
+    )
+    return plain, replace(
+        plain, mechanisms=HUGE_MECHANISMS, workloads=HUGE + HELD_OUT_HUGE, thp=True
     )
 
 
@@ -84,7 +95,7 @@ def split(
 ) -> tuple[tuple[Observed, ...], tuple[Observed, ...]]:
     """The cells to fit to, and those that are held out."""
     mechanisms = _texts(select_mechanisms(registry, MECHANISMS))
-    workloads = _texts(spec for spec, _ in select_workloads(registry, WORKLOADS))
+    workloads = _texts(spec for spec, _ in select_workloads(registry, WORKLOADS + HUGE))
     fitted: list[Observed] = []
     held: list[Observed] = []
     for cell in cells:

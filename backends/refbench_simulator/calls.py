@@ -41,6 +41,14 @@ def _dontneed(size: int, page: int, count: int) -> Steps:
     return (*timed("map", Map(0, size)), Repeat(count, again))
 
 
+def _huge(size: int, page: int, count: int) -> Steps:
+    """As _dontneed, with huge pages wherever the system lets a program have them."""
+    advise = Advise(0, 0, size, "hugepage")
+    touch = Touch(0, 0, size, "write", page)
+    again = (Phase("touch"), touch, Phase("call"), Advise(0, 0, size, "dontneed"))
+    return (*timed("map", Map(0, size), advise), Repeat(count, again))
+
+
 def _protect(size: int, page: int, count: int) -> Steps:
     calls = (Protect(0, 0, size, "read"), Protect(0, 0, size, "readwrite"))
     return (*_filled(size, page), *timed("call", Repeat(count, calls)))
@@ -66,6 +74,7 @@ def _filled(size: int, page: int) -> Steps:
 
 CALLS: dict[str, Callable[[int, int, int], Steps]] = {
     "dontneed": _dontneed,
+    "huge": _huge,
     "nothing": _nothing,
     "populate": _populate,
     "protect": _protect,

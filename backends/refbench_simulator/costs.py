@@ -17,7 +17,9 @@ from refbench.samples import CLOCK_NOTE
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.model.events import USER, Event
 
-BY_SIZE = frozenset({Event.CLEAR, Event.COPY, Event.FILL, Event.SWAP, Event.MERGE})
+BY_SIZE = frozenset(
+    {Event.CLEAR, Event.CLEAR_HUGE, Event.COPY, Event.FILL, Event.SWAP, Event.MERGE}
+)
 """Events whose cost grows with the page: all bytes of one are touched."""
 
 

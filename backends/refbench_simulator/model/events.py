@@ -33,6 +33,8 @@ class Event(str, Enum):
     ``do_anonymous_page()`` looks for the userfaultfd last."""
     CLEAR = "clear"
     """The kernel cleared a page's bytes."""
+    CLEAR_HUGE = "clear-huge"
+    """The kernel cleared a base page's bytes of a huge page: too much at a time for a cache."""
     COPY = "copy"
     """The kernel copied a page's bytes: copy-on-write, UFFDIO_COPY."""
     RMAP = "rmap"

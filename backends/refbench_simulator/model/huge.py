@@ -103,7 +103,13 @@ def _first_touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
     if store:
         _install(space, first, behind)
         machine.ledger.add(
-            rules.HUGE_STORE, mine, fault=faults, alloc=faults, clear=pages, rmap=faults, pte=faults
+            rules.HUGE_STORE,
+            mine,
+            fault=faults,
+            alloc=faults,
+            clear_huge=pages,
+            rmap=faults,
+            pte=faults,
         )
     else:
         space.pte[mine] = Pte.ZERO
@@ -160,7 +166,13 @@ def _store_to_zero(space: AddressSpace, first: Index, behind: Index) -> None:
     _install(space, first, behind)
     machine.counters.minor += faults
     machine.ledger.add(
-        rules.HUGE_STORE, mine, fault=faults, alloc=faults, clear=pages, rmap=faults, pte=faults
+        rules.HUGE_STORE,
+        mine,
+        fault=faults,
+        alloc=faults,
+        clear_huge=pages,
+        rmap=faults,
+        pte=faults,
     )
     machine.ledger.add(rules.FLUSH, mine, flush=faults)
 

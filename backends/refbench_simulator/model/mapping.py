@@ -111,7 +111,10 @@ def zap(space: AddressSpace, rows: Index) -> int:
     swapped = rows[kinds == Pte.SWAP]
     files = rows[kinds == Pte.FILE]
     special = space.pages(rows[(kinds == Pte.ZERO) | (kinds == Pte.REFERENCE)])
+    in_one = shown[space.huge[shown]]
     freed = machine.folios.drop(space.folio[shown])
+    in_one = in_one[machine.folios.mapcount[space.folio[in_one]] == 0]
+    frees = freed - space.pages(in_one) + huge.entries(space, in_one)
     machine.folios.drop(space.folio[swapped])
     anon = space.pages(shown)
     space.anon -= anon
@@ -120,7 +123,7 @@ def zap(space: AddressSpace, rows: Index) -> int:
     space.pte[rows] = Pte.NONE
     space.writable[rows] = False
     space.huge[rows] = False
-    machine.ledger.add(rules.ZAP, rows, zap=anon + filed + special - spared, free=freed)
+    machine.ledger.add(rules.ZAP, rows, zap=anon + filed + special - spared, free=frees)
     return anon + filed
 
 

@@ -199,9 +199,9 @@ def test_what_is_held_out_is_never_fitted_to() -> None:
 @pytest.mark.parametrize("page_size", [4096, 16384, 65536])
 def test_every_cell_fits_every_page_size(page_size: int) -> None:
     known = registry()
-    request = cells.request(runs=1, iterations=1, seed=0)
-    for spec, _ in select_workloads(known, request.workloads):
-        assert known.workload(spec).program(spec, page_size).steps
+    for request in cells.requests(runs=1, iterations=1, seed=0):
+        for spec, _ in select_workloads(known, request.workloads):
+            assert known.workload(spec).program(spec, page_size).steps
 
 
 def test_the_model_takes_every_cell_of_the_design(known: tuple[Path, dict[Event, float]]) -> None:
