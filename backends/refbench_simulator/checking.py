@@ -144,7 +144,7 @@ class Observer:
     def __init__(self, machine: Machine, program: p.Program) -> None:
         self.machine = machine
         self.observations: list[Observation] = []
-        self._all = program.observe_all
+        self.everything = self._all = program.observe_all
         self._many = self._all and _observed(program.steps) >= _MOST
         self._known: set[tuple[int, bool]] = set()
 

@@ -24,6 +24,8 @@ from refbench_simulator.process import Process
 
 _PROTECTIONS = {"none": Prot.NONE, "read": Prot.READ, "readwrite": Prot.READ | Prot.WRITE}
 _CALLS = {p.Advise: "madvise(2)", p.Protect: "mprotect(2)", p.Lock: "mlock(2), munlock(2)"}
+_Thread = tuple[tuple[int, int], tuple[Node, ...]]
+"""A thread's number in its group and the size of that, and its steps."""
 _OWN_FAULTS_A_FORK = 1
 """The parent's stack page is shared with the child after fork(2), and copied at the parent's next
 store to it: tests/backends/host/test_counts.py."""
@@ -280,12 +282,32 @@ class Interpreter:
         forking.end(child.space)
 
     def _parallel(self, node: Node, step: p.Parallel) -> None:
-        for group, body in zip(step.groups, node.bodies, strict=True):
-            for number in range(group.count):
-                self._thread = (number, group.count)
-                self.block(body, "thread")
-        self._thread = (0, 0)
+        threads = [
+            ((number, group.count), body)
+            for group, body in zip(step.groups, node.bodies, strict=True)
+            for number in range(group.count)
+        ]
+        # A program that observes everything asks what can go wrong.
+        if self.observer.everything and self.process.model.races:
+            self._race(threads)
+        else:
+            self._one_by_one(threads)
         self._shared.clear()
+
+    def _one_by_one(self, threads: Sequence[_Thread]) -> None:
+        """Each thread is through before the next one begins."""
+        before = self._thread
+        for self._thread, body in threads:
+            self.block(body, "thread")
+        self._thread = before
+
+    def _race(self, threads: Sequence[_Thread]) -> None:
+        """The interleaving that a mechanism has most to fear from: all others run while the
+        first one's handler has opened a page and not yet filled it."""
+        model = self.process.model
+        model.meanwhile = lambda: self._one_by_one(threads[1:])
+        self._one_by_one(threads[:1])
+        model.others_run()
 
 
 def _fail(node: Node, what: str) -> CellError:

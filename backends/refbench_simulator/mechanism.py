@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal, Self
 
 import numpy as np
@@ -33,6 +33,11 @@ class Model:
     """One process's mechanism. A forked child has a copy of its own (:meth:`forked`)."""
 
     applies_pattern: ClassVar[bool] = True
+    races: ClassVar[bool] = False
+    """Whether other threads can access a page before its content is in it: such a model calls
+    :meth:`others_run` in between."""
+    meanwhile: Callable[[], None] | None = None
+    """What other threads have to do, while there are some."""
 
     def __init__(self, machine: Machine, options: Values) -> None:
         self.machine = machine
@@ -140,6 +145,12 @@ class Model:
     def size(self, space: AddressSpace, rows: slice) -> int:
         """Bytes of a range of rows."""
         return int(space.rows.weight[rows].sum()) * self.machine.kernel.page_size
+
+    def others_run(self) -> None:
+        """A moment in which other threads may do what they have to; all of it is done at once."""
+        run, self.meanwhile = self.meanwhile, None
+        if run is not None:
+            run()
 
     def fill(self, space: AddressSpace, rows: Index) -> None:
         """``rb_fill()``: user space stores the pattern to whole pages."""

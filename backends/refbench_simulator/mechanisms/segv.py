@@ -21,6 +21,8 @@ Index = NDArray[np.int64]
 class Segv(Model):
     """Each touched page splits a VMA off."""
 
+    races = True
+
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.ranges = Ranges(len(machine.rows))
@@ -61,6 +63,7 @@ class Segv(Model):
                 # no huge page comes.
                 made = space.tables.cover(np.array([row]))
                 self.machine.ledger.add(rules.TABLE, np.array([row]), table=made)
+            self.others_run()
             self.fill(space, np.array([row]))
             done += 1
         return done
