@@ -48,10 +48,12 @@ class Segv(Model):
             if space.mapped[row] and space.prot[row] & need:
                 done += 1
                 continue
-            pages = space.pages(np.array([row]))
+            known = bool(self.ranges.contain(np.array([row]))[0])
+            # A signal that nobody resolves ends the touch at the row's first page.
+            pages = space.pages(np.array([row])) if known else 1
             self.machine.counters.sigsegv += pages
             self.machine.ledger.add(rules.SIGSEGV, np.array([row]), trap=pages, signal=pages)
-            if not self.ranges.contain(np.array([row]))[0]:
+            if not known:
                 return done
             self.machine.system_call(pages, "mprotect(2)")
             try:
