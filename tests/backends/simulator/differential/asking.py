@@ -3,13 +3,15 @@ same one."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.backends.simulator.differential.comparison import Difference, Measured, compare, table
 from tests.backends.simulator.differential.hunt import visit_all
-from tests.backends.simulator.differential.mutating import Mutation
+from tests.backends.simulator.differential.mutating import Mutation, reached
+from tests.backends.simulator.differential.mutations import MUTATIONS
 from tests.backends.simulator.differential.pair import Pair
 
 from refbench.program import Program
@@ -22,6 +24,10 @@ class Asked:
     program: Program
     mechanism: str
     host: Measured
+    reached: frozenset[str] = frozenset()
+    """Mutations whose place the unmodified model comes to with it."""
+    seconds: float = 0.0
+    """What the model took."""
 
 
 @dataclass(slots=True)
@@ -42,15 +48,19 @@ class Questions:
             self.shaky += 1
             return
         asked = Asked(program, mechanism, host)
+        began = time.perf_counter()
         try:
-            found = self.differences(asked)
+            with pytest.MonkeyPatch.context() as patch:
+                places = reached(patch, MUTATIONS)
+                found = self.differences(asked)
         except Exception as error:
             self.disagreed.append(f"-m {mechanism}\n{program.text()}{error!r}")
             return
         if found:
             self.disagreed.append(f"-m {mechanism}\n{program.text()}{table(found)}")
         else:
-            self.asked.append(asked)
+            took = time.perf_counter() - began
+            self.asked.append(replace(asked, reached=frozenset(places), seconds=took))
 
     def ask_random(self, count: int, seed: int) -> None:
         """At least ``count`` random programs, all mechanisms in turn."""
@@ -68,9 +78,13 @@ def verdicts(
 ) -> Iterator[list[Difference]]:
     """What the mutated model answers wrongly, program by program.
 
-    A model that breaks down gives no answer, and so no wrong one: that does not count as caught.
+    A program that does not come to the mutated place is not run again. A model that breaks down
+    gives no answer, and so no wrong one: that does not count as caught.
     """
     for each in asked:
+        if mutation.name not in each.reached:
+            yield []
+            continue
         with pytest.MonkeyPatch.context() as patch:
             mutation.apply(patch)
             try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -47,6 +47,24 @@ class Collection(list[Mutation]):
 
 def nothing(original: Function, *given: object, **named: object) -> None:
     """The body of a fault that leaves something out."""
+
+
+def reached(patch: pytest.MonkeyPatch, mutations: Iterable[Mutation]) -> set[str]:
+    """Watches the targets of all ``mutations`` until ``patch`` is undone: the set fills with the
+    names of those that a program reaches, and that could therefore make a difference to it."""
+    found: set[str] = set()
+    for mutation in mutations:
+        watching = replace(mutation, body=_noting(found, mutation.name))
+        watching.apply(patch)
+    return found
+
+
+def _noting(found: set[str], name: str) -> Function:
+    def body(original: Function, *given: object, **named: object) -> object:
+        found.add(name)
+        return original(*given, **named)
+
+    return body
 
 
 def _put(patch: pytest.MonkeyPatch, owner: object, name: str, body: Function) -> None:

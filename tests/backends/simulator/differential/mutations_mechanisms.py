@@ -14,7 +14,6 @@ from refbench_simulator.mechanisms import userfault
 from refbench_simulator.mechanisms.memfd_full import MemfdFull
 from refbench_simulator.mechanisms.ranges import Ranges
 from refbench_simulator.mechanisms.segv import Segv
-from refbench_simulator.mechanisms.uffd import Uffd
 from refbench_simulator.mechanisms.uffd_sigbus import UffdSigbus
 from refbench_simulator.model import faults
 from refbench_simulator.model.machine import Machine
@@ -97,12 +96,6 @@ def _bare(original: Function, space: AddressSpace, rows: Index) -> None:
 def _none(original: Function, ranges: Ranges) -> list[slice]:
     return []
 
-
-fault(
-    "fork-event-unread",
-    "The message about a fork does not count.",
-    (Uffd, "before_fork"),
-)(nothing)
 
 # -- SIGSEGV --------------------------------------------------------------------------------
 

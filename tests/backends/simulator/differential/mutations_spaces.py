@@ -131,9 +131,7 @@ def _ignoring(name: str) -> Function:
 for _name, _what in (
     ("prot", "permissions"),
     ("flags", "flags"),
-    ("file", "files"),
     ("pgoff", "offsets"),
-    ("ctx", "userfaultfds"),
 ):
     fault(
         f"merge-ignores-{_what}",
