@@ -3,16 +3,18 @@ same one."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.backends.simulator.differential.comparison import Difference, Measured, compare, table
-from tests.backends.simulator.differential.hunt import visit_all
+from tests.backends.simulator.differential.hunt import hash_of, visit_all
 from tests.backends.simulator.differential.mutating import Mutation, reached
 from tests.backends.simulator.differential.mutations import MUTATIONS
 from tests.backends.simulator.differential.pair import Pair
+from tests.backends.simulator.differential.programs import MECHANISMS
 
 from refbench.program import Program
 
@@ -27,7 +29,7 @@ class Asked:
     reached: frozenset[str] = frozenset()
     """Mutations whose place the unmodified model comes to with it."""
     seconds: float = 0.0
-    """What the model took."""
+    """What the unmodified model took."""
 
 
 @dataclass(slots=True)
@@ -62,9 +64,13 @@ class Questions:
             took = time.perf_counter() - began
             self.asked.append(replace(asked, reached=frozenset(places), seconds=took))
 
-    def ask_random(self, count: int, seed: int) -> None:
-        """At least ``count`` random programs, all mechanisms in turn."""
-        visit_all(count, seed, self.ask, shrink=False)
+    def ask_random(self, count: int, seed: int, seconds: float = math.inf) -> None:
+        """At least ``count`` random programs, all mechanisms in turn, or as many rounds of them
+        as begin within ``seconds``."""
+        began, asked, turn = time.monotonic(), 0, 0
+        while asked < count and time.monotonic() - began < seconds:
+            asked += visit_all(len(MECHANISMS), hash_of(seed, turn), self.ask, shrink=False)
+            turn += 1
 
     def differences(self, asked: Asked) -> list[Difference]:
         """Between the host's answer and that of the simulator as it is now."""
@@ -73,15 +79,13 @@ class Questions:
         return compare(asked.program, asked.mechanism, asked.host, now)
 
 
-def verdicts(
-    mutation: Mutation, questions: Questions, asked: Iterable[Asked]
-) -> Iterator[list[Difference]]:
+def verdicts(mutation: Mutation, questions: Questions) -> Iterator[list[Difference]]:
     """What the mutated model answers wrongly, program by program.
 
     A program that does not come to the mutated place is not run again. A model that breaks down
     gives no answer, and so no wrong one: that does not count as caught.
     """
-    for each in asked:
+    for each in questions.asked:
         if mutation.name not in each.reached:
             yield []
             continue

@@ -28,7 +28,7 @@ from tests.backends.simulator.differential.pair import open_pair
 def needed(mutation: Mutation, questions: Questions, enough: int) -> list[int]:
     """How many programs were tried from one that caught it to the next."""
     gaps, tried = [], 0
-    for found in verdicts(mutation, questions, questions.asked):
+    for found in verdicts(mutation, questions):
         tried += 1
         if found:
             gaps.append(tried)
