@@ -90,6 +90,7 @@ def _action(action: Action) -> dict[str, Any]:
         "events": _events(action.events),
         "counters": dict(action.counters),
         "ns": action.ns,
+        "assumed": action.assumed,
     }
 
 

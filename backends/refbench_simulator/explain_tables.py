@@ -8,7 +8,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from refbench.readings import START
 from refbench.report import units
+from refbench.report.table import NOTHING
 from refbench.samples import Sample
 from refbench_simulator.costs import Costs
 from refbench_simulator.explain_text import MARK, shares, time
@@ -71,12 +73,13 @@ def _columns(good: Sequence[tuple[Explained, Summary]]) -> Table:
         times = [item.times[kind.name] for item in sums]
         if any(times):
             table.add_row(f"  {kind.name}", *(time(ns) if ns else "-" for ns in times))
-    table.add_row("memory lost", *(units.size(item.lost) for item in sums), style="bold")
+    table.add_row("memory lost", *(_lost(item) for item in sums), style="bold")
     for name, _ in PARTS:
         sizes = [item.memory[name] for item in sums]
         if any(sizes):
             table.add_row(f"  {name}", *(units.size(size) if size else "-" for size in sizes))
-    table.add_row("  at the stop", *(item.label for item in sums))
+    if any(item.label != START for item in sums):
+        table.add_row("  at the stop", *(item.label for item in sums))
     for title, counts in (
         ("faults", [item.faults for item in sums]),
         ("traps", [item.traps for item in sums]),
@@ -115,7 +118,14 @@ def _time(mine: Summary, other: Summary) -> str:
     return f"{units.digits(mine.ns / other.ns)} times the time ({', '.join(parts)})"
 
 
+def _lost(summary: Summary) -> str:
+    """Nothing is known where the program has no stop to look."""
+    return units.size(summary.lost) if summary.label != START else NOTHING
+
+
 def _memory(mine: Summary, other: Summary) -> str:
+    if START in (mine.label, other.label):
+        return "no `measure` step, so nothing about memory"
     change = mine.lost - other.lost
     if not change:
         return "the same memory"

@@ -120,7 +120,8 @@ def _actions(actions: tuple[Action, ...], indent: int) -> Iterator[Line]:
     before: tuple[Span, ...] = ()
     for action in sorted(actions, key=_first):
         timed = action.phase and action.events
-        yield Line(indent, f"- {_sentence(action)}", time(action.ns) if timed else "")
+        right = time(action.ns) + (" (assumed)" if action.assumed else "") if timed else ""
+        yield Line(indent, f"- {_sentence(action)}", right)
         yield Line(indent + 2, action.rule.source, style="dim")
         if action.spans and action.spans != before:
             yield Line(indent + 2, _where(action.spans), style="green")

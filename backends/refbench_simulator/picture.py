@@ -27,9 +27,10 @@ KINDS: tuple[tuple[str, str, str], ...] = (
     ("merged page", "k", "a page that KSM has merged"),
     ("file page", "f", "a page of a file"),
     ("in swap", "w", "paged out"),
+    ("huge page", "H", "a part of a huge page that a single entry shows"),
 )
 """What a page can be: name, sign in a strip, in words; the order is that of their codes."""
-_UNMAPPED, _NONE, _ZERO, _REFERENCE, _OWN, _SHARED, _MERGED, _FILE, _SWAP = range(len(KINDS))
+_UNMAPPED, _NONE, _ZERO, _REFERENCE, _OWN, _SHARED, _MERGED, _FILE, _SWAP, _HUGE = range(len(KINDS))
 _OF_PTE = np.array([_NONE, _ZERO, _REFERENCE, _OWN, _FILE, _SWAP], np.uint8)
 _TOLD_FLAGS = (
     (Flag.LOCKED, "locked"),
@@ -116,6 +117,7 @@ def _codes(space: AddressSpace) -> Codes:
     anon = np.flatnonzero(space.mapped & (space.pte == Pte.ANON))
     folios = space.machine.folios
     shown = space.folio[anon]
+    codes[anon[space.huge[anon]]] = _HUGE
     codes[anon[folios.mapcount[shown] > 1]] = _SHARED
     codes[anon[folios.merged[shown] > 0]] = _MERGED
     return np.asarray(codes, np.uint8)

@@ -44,6 +44,8 @@ class Action:
     counters: Mapping[str, int]
     ns: int
     """Modelled; never to be shown without the error of its :class:`Costs`."""
+    assumed: bool = False
+    """Whether the cost of one of the events was never fitted to anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +240,7 @@ class Teller:
             events=dict(heap.events),
             counters=dict(heap.counters),
             ns=self.costs.time(heap.events, rows.page_size).ns,
+            assumed=not self.costs.assumed.isdisjoint(heap.events),
         )
 
     def _picture(self, process: Process) -> Picture | None:

@@ -33,6 +33,7 @@ KINDS: tuple[Kind, ...] = (
             {
                 Event.ALLOC,
                 Event.CLEAR,
+                Event.CLEAR_HUGE,
                 Event.COPY,
                 Event.RMAP,
                 Event.CACHE,
