@@ -90,7 +90,8 @@ class SimulatorSession(Closing):
         self, cell: Cell, iterations: int, deadline: float, follower: Follower | None
     ) -> Run:
         """The same, while ``follower`` hears what the kernel does in the first sample and, where
-        there is one, in the second, which all others are like."""
+        it differs, in the second, which all others are like. A sample that has to be started
+        again begins anew for it, too."""
         self._check_open("run")
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
         began = time.monotonic_ns()
@@ -98,11 +99,8 @@ class SimulatorSession(Closing):
         failure = None
         try:
             setup = self._setup(cell)
-            if follower is not None:
-                # It is to follow a run that nothing starts again.
-                setup = self._interpreted(cell, setup, 0, None)[0]
             # All samples behind the warm-up are alike: checks marked `once` are the difference.
-            alike = follower is None and not _checks_once(cell.program)
+            alike = not _checks_once(cell.program)
             for index in range(1 if alike else min(iterations, 1) + 1):
                 setup, sample = self._sample(cell, setup, index, follower)
                 samples.append(sample)
