@@ -111,9 +111,11 @@ def compare(
     machine, columns = space.machine, space.rows
     files = machine.file_contents()
     kinds = space.pte[rows]
-    own = (kinds == Pte.ANON) & (content is None)
+    own = ((kinds == Pte.ANON) | (kinds == Pte.SWAP)) & (content is None)
     folio = space.folio[rows[own]]
     filed = (kinds == Pte.FILE) | (kinds == Pte.REFERENCE)
+    # What was read may be in swap again by now.
+    filed |= (kinds == Pte.NONE) & (space.file[rows] != NO_FILE)
     ids = np.where(filed, files[space.file[rows] - NO_FILE], ZERO).astype(np.int64)
     ids[own] = machine.folios.content[folio]
     if content is not None:

@@ -15,7 +15,7 @@ from refbench.samples import MemorySnapshot
 from refbench_simulator import checking, rules, snapshots, storing, touching
 from refbench_simulator.detail import Finer
 from refbench_simulator.following import Follower, Part
-from refbench_simulator.model import advice, forking, mapping, moving
+from refbench_simulator.model import advice, forking, mapping, moving, reclaim
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import Prot
 from refbench_simulator.numbering import Node
@@ -111,6 +111,8 @@ class Interpreter:
                 phase = self.phases.stop()
                 self._unseen(node)
                 self.phases.go(phase)
+        if reclaim.limited(self.machine):
+            reclaim.room(self.machine)
 
     def _unseen(self, node: Node) -> None:
         """Steps that the clock does not see."""

@@ -49,6 +49,8 @@ class Grain:
     entries: int
     huge: int = 0
     """Pages of a huge page when they may be used, else 0."""
+    most: int = 0
+    """The most pages that a row may have, where memory can run out; 0: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +246,14 @@ class _Cutter:
         return _Piece(region.number, base + page, length, copies, period)
 
     def _parts(self, region: Region, bounds: Pages, pages: int) -> Iterator[tuple[Pages, ...]]:
+        if region.number in self.moved:
+            # Its cuts are those of the regions that it is moved from and to: no more, no less.
+            one = np.ones(bounds.size - 1, np.int64)
+            yield bounds[:-1], np.diff(bounds), one, 0 * one
+            return
         regular = self.regular[region.number]
-        folds = self.traits.fold and region.number not in self.moved and bounds.size < 4096
-        folds = folds and region.number not in self.detail.unfolded
+        folds = self.traits.fold and bounds.size < 4096
+        folds = folds and region.number not in self.detail.unfolded and not self.grain.most
         if not folds or not any(found.count >= self.fold_from for found in regular):
             yield self._plain(region.number, 0, pages, bounds)
             return
@@ -286,6 +293,8 @@ class _Cutter:
         if self.traits.block:
             block = self.traits.block
             cuts.append(np.arange(-(-low // block) * block, high, block, dtype=np.int64))
+        if most := self.grain.most:
+            cuts.append(np.arange(-(-low // most) * most, high, most, dtype=np.int64))
         found = self._widened(number, ascending(*cuts))
         found = found[np.searchsorted(found, low) : np.searchsorted(found, high, side="right")]
         starts, lengths = found[:-1], np.diff(found)

@@ -250,6 +250,18 @@ COLLAPSE = _rule(
     "collapse_huge_page()",
     "mm/khugepaged.c",
 )
+SWAP_OUT = _rule(
+    "swap-out",
+    "The pages are written to swap and freed; entries of anonymous ones say where they are.",
+    "shrink_folio_list(), try_to_unmap_one()",
+    "mm/vmscan.c, mm/rmap.c",
+)
+DISCARD = _rule(
+    "discard",
+    "Pages that MADV_FREE gave up, and that nobody stored to since, are freed.",
+    "shrink_folio_list(), try_to_unmap_one()",
+    "mm/vmscan.c, mm/rmap.c",
+)
 UFFD_COPY = _rule(
     "uffd-copy",
     "UFFDIO_COPY allocates a page, copies the pattern from user space into it and maps it.",

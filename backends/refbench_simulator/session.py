@@ -23,6 +23,7 @@ from refbench_simulator.following import Follower
 from refbench_simulator.interpreter import Interpreter
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model
+from refbench_simulator.model import reclaim
 from refbench_simulator.model.events import Event, Ledger
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.tables import Layout
@@ -145,7 +146,8 @@ class SimulatorSession(Closing):
         model = models.model_of(mechanism)
         kernel = self.kernel
         huge = kernel.huge if cell.thp else 0
-        grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge)
+        most = reclaim.grain(kernel)
+        grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge, most)
         traits = model.traits(options, kernel)
         rows = Rows(cell.program, grain, traits, self._fold_from, detail)
         return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options, detail)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refbench.samples import MemorySnapshot
-from refbench_simulator.model import accounting, ksm
+from refbench_simulator.model import accounting
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.process import Process
 
@@ -20,8 +20,8 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
     tables = accounting.table_pages(machine) * size
     slab = accounting.slab(machine)
     kept = accounting.kept_pages(machine) * size
-    anon = (machine.folios.pages + ksm.pages(machine)) * size
-    current = anon + machine.folios.deferred * size + shmem + tables + slab + kept
+    anon = accounting.anonymous(machine) * size
+    current = accounting.current(machine)
     machine.peak = max(machine.peak, current)
     return MemorySnapshot(
         rss=space.rss * size,

@@ -21,7 +21,7 @@ Index = NDArray[np.int64]
 def put(space: AddressSpace, rows: Index, *stored: Stamp) -> None:
     """Put stores into the pages of ``rows``, all of which have pages of their own."""
     folios, contents = space.machine.folios, space.machine.contents
-    mine = rows[space.pte[rows] == Pte.ANON]
+    mine = rows[(space.pte[rows] == Pte.ANON) | (space.pte[rows] == Pte.SWAP)]
     ids = space.folio[mine]
     apart = folios.home[ids] - space.rows.page[mine]
     for pages in np.unique(apart).tolist():

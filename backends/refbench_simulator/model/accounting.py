@@ -38,7 +38,7 @@ def shares(space: AddressSpace) -> Shares:
     rows = np.flatnonzero(space.pte == Pte.ANON)
     ids = space.folio[rows]
     weight = space.rows.weight[rows]
-    mapcount = folios.mapcount[ids].astype(np.int64)
+    mapcount = _shown(space.machine)[ids]
     merged = folios.merged[ids] > 0
     same = 0
     if merged.any():
@@ -52,6 +52,15 @@ def shares(space: AddressSpace) -> Shares:
         pss += int((((size << _PSS_SHIFT) // count) * pages).sum())
         uss += int(pages[count == 1].sum())
     return Shares(pss >> _PSS_SHIFT, uss * size, same * size)
+
+
+def _shown(machine: Machine) -> Index:
+    """How many address spaces show each folio: those in which it is in swap do not."""
+    counts = machine.folios.mapcount.astype(np.int64)
+    for space in machine.spaces if machine.kernel.swap else ():
+        rows = np.flatnonzero(space.pte == Pte.SWAP)
+        np.subtract.at(counts, space.folio[rows], 1)
+    return counts
 
 
 def _file_shares(space: AddressSpace) -> list[tuple[Index, Index]]:
@@ -96,8 +105,9 @@ def slab(machine: Machine) -> int:
 
 
 def file_pages(machine: Machine) -> int:
-    """Pages of files that somebody keeps."""
-    return sum(file.allocated for file in machine.files if file.kind == "shmem")
+    """Pages of files that somebody keeps, in memory."""
+    files = (file for file in machine.files if file.kind == "shmem")
+    return sum(file.allocated - file.away for file in files)
 
 
 def kept_pages(machine: Machine) -> int:
@@ -108,3 +118,15 @@ def kept_pages(machine: Machine) -> int:
 def table_pages(machine: Machine) -> int:
     """Page table pages of all processes."""
     return sum(space.tables.count for space in machine.spaces)
+
+
+def anonymous(machine: Machine) -> int:
+    """Anonymous pages in memory that something shows."""
+    return machine.folios.pages - machine.folios.out + ksm.pages(machine)
+
+
+def current(machine: Machine) -> int:
+    """Bytes that are charged: pages, page tables, slab."""
+    pages = anonymous(machine) + machine.folios.deferred + file_pages(machine)
+    pages += kept_pages(machine) + table_pages(machine)
+    return pages * machine.kernel.page_size + slab(machine)

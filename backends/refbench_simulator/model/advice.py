@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from refbench_simulator.model import huge
+from refbench_simulator.model import huge, swapping
 from refbench_simulator.model.collapse import collapse
 from refbench_simulator.model.faults import populate, touch
+from refbench_simulator.model.folios import LAZY
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.mapping import mapped_pieces, modify, zap
 from refbench_simulator.model.space import AddressSpace, Flag, Prot, Pte
@@ -76,7 +77,11 @@ def _dont_need(space: AddressSpace, part: slice) -> None:
     kernel = space.machine.kernel
     rows = np.arange(part.start, part.stop)
     zap(space, rows[space.pte[part] != Pte.NONE])
-    first, behind = int(space.rows.page[part.start]), int(space.rows.last[part.stop - 1])
+    columns, tail = space.rows, part.stop - 1
+    first, behind = int(columns.page[part.start]), int(columns.last[tail])
+    if columns.copies[part.start] > 1:
+        # A VMA of its own in each copy.
+        behind = int(columns.page[tail] + columns.length[tail])
     if kernel.reclaims_tables and behind - first >= kernel.entries:
         space.tables.reclaim(rows, first, behind, kernel.entries)
 
@@ -92,7 +97,7 @@ def _free(space: AddressSpace, part: slice) -> None:
     shown = rows[space.pte[part] == Pte.ANON]
     folios = space.machine.folios
     mine = space.folio[shown]
-    folios.lazy[mine] |= (folios.mapcount[mine] == 1) & (folios.merged[mine] == 0)
+    folios.lazy[mine[(folios.mapcount[mine] == 1) & (folios.merged[mine] == 0)]] = LAZY
 
 
 def _cold(space: AddressSpace, part: slice) -> None:
@@ -103,10 +108,10 @@ def _cold(space: AddressSpace, part: slice) -> None:
 
 
 def _page_out(space: AddressSpace, part: slice) -> None:
-    """``madvise_pageout()``: a huge page for which there is no swap is broken up in vain."""
+    """``madvise_pageout()``, refused for locked VMAs too."""
     if space.flags[part.start] & Flag.LOCKED:
         raise Refusal(errno.EINVAL)
-    huge.break_up(space, np.arange(part.start, part.stop), wholly=not space.machine.kernel.swap)
+    swapping.page_out(space, np.arange(part.start, part.stop))
 
 
 _DOES = {

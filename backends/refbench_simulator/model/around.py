@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
+from refbench_simulator.model import swapping
 from refbench_simulator.model.mapping import count_file
 from refbench_simulator.model.space import AddressSpace, Pte
 
@@ -102,6 +103,7 @@ def _mappable(space: AddressSpace, rows: Index) -> Index:
     """Rows without an entry whose pages the file has."""
     sizes = np.array([file.pages for file in space.machine.files], np.int64)
     inside = space.pgoff[rows] < sizes[space.file[rows]]
+    inside &= ~swapping.unmappable(space, rows)
     return np.asarray(rows[(space.pte[rows] == Pte.NONE) & inside])
 
 

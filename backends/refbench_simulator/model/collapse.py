@@ -46,7 +46,10 @@ def collapse(space: AddressSpace, part: slice) -> None:
 
 
 def _possible(space: AddressSpace, part: slice) -> bool:
-    """``thp_vma_allowable_order()`` for MADV_COLLAPSE, which no setting but prctl(2) forbids."""
+    """``thp_vma_allowable_order()`` for MADV_COLLAPSE, which no setting but prctl(2) forbids.
+
+    VMAs that never had a page of their own are refused.
+    """
     size, row = space.rows.huge, part.start
     if not size or space.flags[row] & (Flag.NOHUGEPAGE | Flag.REFERENCE):
         return False
@@ -55,7 +58,7 @@ def _possible(space: AddressSpace, part: slice) -> bool:
     if (behind - size) // size * size < start:
         return False
     if space.file[row] == NO_FILE:
-        return True
+        return bool(space.anon_vma[row])
     file = space.machine.files[space.file[row]]
     return file.kind == "shmem" and (start - int(space.pgoff[vma.start])) % size == 0
 
@@ -91,8 +94,6 @@ def _one(space: AddressSpace, rows: slice) -> int:
         return errno.EBUSY
     if not space.machine.kernel.collapses_read_only and not space.writable[rows].any():
         return errno.EAGAIN
-    if not space.anon_vma[rows.start]:
-        return errno.EINVAL
     _make(space, index, missing)
     return 0
 
@@ -122,7 +123,7 @@ def _make(space: AddressSpace, rows: huge.Index, missing: huge.Mask) -> None:
         rows,
         alloc=units,
         copy=copied,
-        clear=pages - copied,
+        clear_huge=pages - copied,
         rmap=units,
         swap=swapped,
         free=freed,

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
-from refbench_simulator.model import anon_vma, around, huge
+from refbench_simulator.model import anon_vma, around, huge, reclaim, swapping
+from refbench_simulator.model.folios import KEPT, LAZY
 from refbench_simulator.model.machine import Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
 
@@ -60,9 +61,21 @@ def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False
     """
     if not rows.size:
         return
+    if not reclaim.limited(space.machine):
+        _touch(space, rows, store=store, pinned=pinned)
+        return
+    for part in reclaim.slices(space, rows):
+        reclaim.room(space.machine, int(reclaim.need(space, part).sum()))
+        _touch(space, part, store=store, pinned=pinned)
+        reclaim.seen(space, part)
+
+
+def _touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool) -> None:
+    if not rows.size:
+        return
     stop = _behind_file(space, rows)
     if stop is not None:
-        touch(space, rows[:stop], store=store, pinned=pinned)
+        _touch(space, rows[:stop], store=store, pinned=pinned)
         _fail_behind_file(space, int(rows[stop]), store=store)
         raise Trapped("SIGBUS", int(rows[stop]))
     missing = (space.pte[rows] == Pte.NONE) & ((space.flags[rows] & Flag.UFFD) != 0)
@@ -70,7 +83,7 @@ def touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool = False
         closed = missing & (pinned & ~_served(space, rows))
         if closed.any():
             stop = int(closed.argmax())
-            touch(space, rows[:stop], store=store, pinned=pinned)
+            _touch(space, rows[:stop], store=store, pinned=pinned)
             # handle_userfault() is asked after pte_alloc().
             space.tables.cover_first(int(rows[stop]))
             raise Trapped("SIGBUS", int(rows[stop]))
@@ -144,8 +157,9 @@ def _userfault(space: AddressSpace, rows: Index, store: bool, *, pinned: bool) -
 
 def _load(space: AddressSpace, rows: Index) -> None:
     """``do_anonymous_page()`` and ``do_read_fault()``."""
+    swapping.file_in(space, rows, store=False)
+    swapping.swap_in(space, rows)
     empty = rows[space.pte[rows] == Pte.NONE]
-    swap_in(space, rows)
     if not empty.size:
         return
     filed = space.file[empty] != NO_FILE
@@ -167,15 +181,20 @@ def _load(space: AddressSpace, rows: Index) -> None:
 def _store(space: AddressSpace, rows: Index) -> None:
     """First stores, and stores to what is shared: ``do_anonymous_page()``, ``do_cow_fault()``,
     ``do_wp_page()``."""
-    swap_in(space, rows)
-    kinds = space.pte[rows]
-    space.machine.folios.lazy[space.folio[rows[kinds == Pte.ANON]]] = False
+    swapping.file_in(space, rows, store=True)
+    back = swapping.swap_in(space, rows)
+    kinds, folios = space.pte[rows], space.machine.folios
+    shown = space.folio[rows[kinds == Pte.ANON]]
+    folios.lazy[shown[folios.lazy[shown] == LAZY]] = KEPT
     fresh = rows[(kinds != Pte.ANON)]
     shared = rows[(kinds == Pte.ANON) & ~space.writable[rows]]
     if fresh.size:
         _first_store(space, fresh)
-    if shared.size:
-        _write_protected(space, shared)
+    again = np.isin(shared, back)
+    if not again.all():
+        _write_protected(space, shared[~again])
+    if again.any():
+        _write_protected(space, shared[again], same_fault=True)
 
 
 def _first_store(space: AddressSpace, rows: Index) -> None:
@@ -244,8 +263,11 @@ def install(
     space.anon += int(weight.sum())
 
 
-def _write_protected(space: AddressSpace, rows: Index) -> None:
-    """``do_wp_page()`` on anonymous pages: reused when nobody else has them, else copied."""
+def _write_protected(space: AddressSpace, rows: Index, *, same_fault: bool = False) -> None:
+    """``do_wp_page()`` on anonymous pages: reused when nobody else has them, else copied.
+
+    ``same_fault``: in the fault that brought them back from swap.
+    """
     machine, folios = space.machine, space.machine.folios
     old = space.folio[rows]
     alone = (huge.alone(space, old) | folios.exclusive[old]) & (folios.merged[old] == 0)
@@ -254,8 +276,9 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     space.writable[reused] = True
     copied = rows[~alone]
     reuses = space.pages(reused)
-    machine.counters.minor += reuses
-    machine.ledger.add(rules.STORE_REUSES, reused, fault=reuses)
+    faults = 0 if same_fault else reuses
+    machine.counters.minor += faults
+    machine.ledger.add(rules.STORE_REUSES, reused, fault=faults)
     if not copied.size:
         return
     gone = space.folio[copied]
@@ -266,38 +289,18 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     install(space, copied, content, writable=True)
     folios.home[space.folio[copied]] = home
     freed = folios.drop(gone)
-    machine.counters.minor += count
+    faults = 0 if same_fault else count
+    machine.counters.minor += faults
     machine.ledger.add(
         rules.STORE_UNSHARES,
         copied,
-        fault=count,
+        fault=faults,
         alloc=count,
         copy=count,
         rmap=count,
         pte=count,
         flush=count,
         free=freed,
-    )
-
-
-def swap_in(space: AddressSpace, rows: Index) -> None:
-    """``do_swap_page()``: a major fault for each page that comes back from swap."""
-    out = rows[space.pte[rows] == Pte.SWAP]
-    if not out.size:
-        return
-    machine = space.machine
-    pages = space.pages(out)
-    space.pte[out] = Pte.ANON
-    folios = space.folio[out]
-    machine.folios.swapped[folios] = False
-    alone = machine.folios.mapcount[folios] == 1
-    machine.folios.exclusive[folios] = alone
-    space.writable[out] = False
-    space.swapped -= pages
-    space.anon += pages
-    machine.counters.major += pages
-    machine.ledger.add(
-        rules.SWAP_IN, out, fault=pages, alloc=pages, swap=pages, rmap=pages, pte=pages
     )
 
 

@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 
 _FIRST = 1024
+LAZY = 1
+"""Given up by MADV_FREE."""
+KEPT = 2
+"""The same, but stored to since."""
 
 
 class Folios:
     """Columns: ``mapcount``, ``exclusive`` (PageAnonExclusive), ``content`` (an id of
     :mod:`refbench_simulator.content`), ``home`` (the page number at which it was made, the
-    coordinate of its stamps), ``weight`` (pages), ``lazy`` (MADV_FREE), ``merged`` (a KSM page's
-    number, 0: none), ``swapped``, ``group`` (of a part of a huge page: the number of the huge
-    page, or of a run of them; else 0)."""
+    coordinate of its stamps), ``weight`` (pages), ``lazy`` (MADV_FREE: :data:`LAZY` or
+    :data:`KEPT`), ``merged`` (a KSM page's number, 0: none), ``swapped`` (in swap alone),
+    ``group`` (of a part of a huge page: the number of the huge page, or of a run of them; else
+    0), ``seen`` (when it was accessed last, by :attr:`clock`)."""
 
     def __init__(self) -> None:
         self.mapcount = np.zeros(_FIRST, np.int32)
@@ -27,14 +32,18 @@ class Folios:
         self.content = np.zeros(_FIRST, np.int32)
         self.home = np.zeros(_FIRST, np.int64)
         self.weight = np.zeros(_FIRST, np.int64)
-        self.lazy = np.zeros(_FIRST, np.bool_)
+        self.lazy = np.zeros(_FIRST, np.uint8)
         self.merged = np.zeros(_FIRST, np.int32)
         self.swapped = np.zeros(_FIRST, np.bool_)
         self.group = np.zeros(_FIRST, np.int64)
+        self.seen = np.zeros(_FIRST, np.int64)
+        self.clock = 0
         self._free: Ids = np.arange(_FIRST, dtype=np.int64)[::-1]
         self._left = _FIRST
         self.pages = 0
-        """Pages that are allocated now, and shown or in swap."""
+        """Pages that are shown by something, those in swap too."""
+        self.out = 0
+        """Those in swap."""
         self.deferred = 0
         """Pages of huge pages that nothing shows any more, while it does show other parts:
         ``deferred_split_folio()`` of mm/huge_memory.c keeps them until memory is short."""
@@ -57,10 +66,11 @@ class Folios:
         self.content[ids] = content
         self.home[ids] = home
         self.weight[ids] = weight
-        self.lazy[ids] = False
+        self.lazy[ids] = 0
         self.merged[ids] = 0
         self.swapped[ids] = False
         self.group[ids] = 0
+        self.seen[ids] = self.clock
         self.pages += int(weight.sum())
         return ids
 
@@ -79,6 +89,10 @@ class Folios:
         self._left += dead.size
         weight = self.weight[dead]
         self.pages -= int(weight.sum())
+        away = self.swapped[dead]
+        if away.any():
+            self.out -= int(weight[away].sum())
+            weight = np.where(away, 0, weight)
         group = self.group[dead]
         if not group.any():
             return int(weight.sum())
@@ -141,4 +155,5 @@ _COLUMNS = (
     "merged",
     "swapped",
     "group",
+    "seen",
 )

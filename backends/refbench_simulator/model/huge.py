@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from refbench_simulator import rules
 from refbench_simulator.content import ZERO
 from refbench_simulator.model import anon_vma
+from refbench_simulator.model.folios import KEPT, LAZY
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Pte
 
 Index = NDArray[np.int64]
@@ -58,6 +59,7 @@ def fault(space: AddressSpace, rows: Index, *, store: bool) -> None:
     _first_touch(space, rows, store=store)
     if store:
         _write_protected(space, rows)
+        _keep(space, rows)
 
 
 def whole(space: AddressSpace, first: Index, behind: Index) -> Mask:
@@ -152,6 +154,14 @@ def _write_protected(space: AddressSpace, rows: Index) -> None:
     faults = space.pages(reused) // space.rows.huge
     machine.counters.minor += faults
     machine.ledger.add(rules.HUGE_REUSE, reused, fault=faults)
+
+
+def _keep(space: AddressSpace, rows: Index) -> None:
+    """A store to a part of a huge page that MADV_FREE gave up keeps all of it."""
+    folios, mine = space.machine.folios, rows[space.huge[rows] & (space.pte[rows] == Pte.ANON)]
+    if mine.size and folios.lazy[space.folio[mine]].any():
+        ids = space.folio[expand(*runs(space, mine))]
+        folios.lazy[ids[folios.lazy[ids] == LAZY]] = KEPT
 
 
 def _store_to_zero(space: AddressSpace, first: Index, behind: Index) -> None:

@@ -55,6 +55,12 @@ class File:
     repeats: bool = False
     """Whether the copies of a folded row all show the same pages of it."""
     content: int = PATTERN
+    out: set[int] = field(default_factory=set)
+    """Runs of pages, by the first of each, that are in swap."""
+    away: int = 0
+    """Pages of :attr:`allocated` that are in swap."""
+    seen: dict[int, int] = field(default_factory=dict)
+    """When a run was accessed last, where memory is limited."""
     users: int = 1
     """Open descriptors. VMAs keep it, too."""
     entries: int = 0
@@ -142,7 +148,8 @@ class Machine:
                 drop=file.allocated if file.kind == "shmem" else 0,
                 free=file.allocated,
             )
-            file.allocated = 0
+            file.allocated = file.away = 0
+            file.out.clear()
 
     def open_userfault(self, userfault: Userfault) -> int:
         """Its number, from 1."""

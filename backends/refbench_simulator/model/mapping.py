@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from refbench.errors import LimitHit
 from refbench_simulator import rules
+from refbench_simulator.detail import Finer
 from refbench_simulator.model import huge
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
+from refbench_simulator.rules import Rule
 
 Index = NDArray[np.int64]
 
@@ -101,7 +103,7 @@ def note_removed(space: AddressSpace, rows: Index) -> None:
     )
 
 
-def zap(space: AddressSpace, rows: Index) -> int:
+def zap(space: AddressSpace, rows: Index, rule: Rule = rules.ZAP) -> int:
     """``zap_pte_range()``: entries go, and with them what nothing else shows. Pages removed."""
     machine = space.machine
     huge.before_zap(space, rows)
@@ -123,7 +125,7 @@ def zap(space: AddressSpace, rows: Index) -> int:
     space.pte[rows] = Pte.NONE
     space.writable[rows] = False
     space.huge[rows] = False
-    machine.ledger.add(rules.ZAP, rows, zap=anon + filed + special - spared, free=frees)
+    machine.ledger.add(rule, rows, zap=anon + filed + special - spared, free=frees)
     return anon + filed
 
 
@@ -174,6 +176,9 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
     :raises Refusal: ENOMEM when a split would pass ``vm.max_map_count``.
     """
     kernel = space.machine.kernel
+    if space.rows.copies[part.start] > 1 and space.file[part.start] == NO_FILE:
+        # Whether copies merge depends on what lies between them.
+        raise Finer(int(space.rows.region[part.start]))
     space.machine.ledger.add(rules.MODIFY, part, modify=int(space.rows.copies[part.start]))
     begins, ends = bool(space.start[part.start]), space.vma_end(part.start) == part.stop
     before = {name: getattr(space, name)[part].copy() for name in ("prot", "flags", "ctx")}
