@@ -20,7 +20,7 @@ from refbench.words import AVAILABLE, Availability
 from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
 from refbench_simulator.knobs import Kernel
-from refbench_simulator.model import faults, ksm, mapping
+from refbench_simulator.model import advice, faults, ksm, mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
 from refbench_simulator.rows import Traits
@@ -123,6 +123,15 @@ class Model:
             raise self.refused(space, rows, refusal.errno) from None
         if populate:
             faults.populate(space, rows)
+
+    def madvise(self, space: AddressSpace, rows: slice, what: str, *, calls: int = 1) -> None:
+        """``rb_madvise()``: ``what`` as program files name it; ``calls`` of them, each for a part
+        of the range, when they make no difference to the pages.
+
+        :raises Refusal: with the errno.
+        """
+        self.machine.system_call(calls, "madvise(2)")
+        advice.advise(space, rows, what)
 
     def refused(self, space: AddressSpace, rows: slice, number: int) -> Exception:
         """``rb_fail_map()``: why a mapping was refused."""

@@ -105,17 +105,15 @@ class SimulatorSession(Closing):
             for index in range(1 if alike else min(iterations, 1) + 1):
                 setup, sample = self._sample(cell, setup, index, follower)
                 samples.append(sample)
-                if time.monotonic_ns() - began > deadline * 1e9:
-                    raise NoAnswer(
-                        f"The model did not finish within {deadline:g} seconds.",
-                        remedy="Use fewer steps, or a later deadline.",
-                    )
+                _check_deadline(began, deadline)
             last = samples[-1]
             samples += [_numbered(last, index) for index in range(len(samples), iterations + 1)]
         except CellError as error:
             failure, samples = failure_of(error), []
         except MemoryError:
             failure = failure_of(Unsupported("The model ran out of memory."))
+        except Exception as error:
+            failure, samples = failure_of(models.fault(cell.mechanism, error)), []
         return Run(
             samples=tuple(samples),
             failure=failure,
@@ -196,6 +194,14 @@ class SimulatorSession(Closing):
 
 def _checks_once(program: Program) -> bool:
     return any(isinstance(step, Expect) and step.once for step in everything(program.steps))
+
+
+def _check_deadline(began: int, deadline: float) -> None:
+    if time.monotonic_ns() - began > deadline * 1e9:
+        raise NoAnswer(
+            f"The model did not finish within {deadline:g} seconds.",
+            remedy="Use fewer steps, or a later deadline.",
+        )
 
 
 def _numbered(sample: Sample, index: int) -> Sample:

@@ -6,7 +6,6 @@ from refbench.errors import Unsupported
 from refbench.words import AVAILABLE, Availability
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model, indices
-from refbench_simulator.model import advice
 from refbench_simulator.model.space import AddressSpace
 
 _OFF = "Samepage merging is switched off in the modelled kernel."
@@ -30,5 +29,4 @@ class Ksm(Model):
         """One mmap call, a store to every byte, one madvise call."""
         self.map_anonymous(space, rows, populate=populate)
         self.fill(space, indices(rows))
-        self.machine.system_call(what="madvise(2)")
-        advice.advise(space, rows, "mergeable")
+        self.madvise(space, rows, "mergeable")

@@ -20,6 +20,7 @@ PREFAULT = Mechanism(
     ),
     sources=(Path(__file__).with_name("prefault.c"),),
     populates="map",
+    model="refbench_prefault.model:Prefault",
     expected={
         "dontneed": (NOT_MET, "The pattern is in the pages alone; fresh ones are zero."),
         "free-reclaimed": (NOT_MET, "A reclaimed page comes back as zero."),
