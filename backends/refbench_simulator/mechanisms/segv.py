@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 from refbench.grammar import Values
 from refbench_simulator import rules
 from refbench_simulator.mechanism import Model, indices
+from refbench_simulator.mechanisms import segv_apart
 from refbench_simulator.mechanisms.ranges import Ranges
 from refbench_simulator.model import mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
 
 Index = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 
 
 class Segv(Model):
     """Each touched page splits a VMA off."""
 
     races = True
+    one_by_one: ClassVar[bool] = False
+    """Open row after row even where many could be opened at once."""
 
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
@@ -41,34 +45,71 @@ class Segv(Model):
         self.ranges.add(rows)
 
     def _open_pages(self, space: AddressSpace, rows: Index, store: bool) -> int:
-        """The handler, for row after row: make the page accessible, fill it."""
-        done = 0
+        """The handler: make pages accessible and fill them, in the order of ``rows``."""
         need = Prot.WRITE if store else Prot.READ
-        for row in rows.tolist():
-            if space.mapped[row] and space.prot[row] & need:
-                done += 1
-                continue
-            known = bool(self.ranges.contain(np.array([row]))[0])
-            # A signal that nobody resolves ends the touch at the row's first page.
-            pages = space.pages(np.array([row])) if known else 1
-            self.machine.counters.sigsegv += pages
-            self.machine.ledger.add(rules.SIGSEGV, np.array([row]), trap=pages, signal=pages)
-            if not known:
-                return done
-            self.machine.system_call(pages, "mprotect(2)")
-            try:
-                mapping.protect_range(space, slice(row, row + 1), mapping.RW)
-            except Refusal:
-                return done
-            if pages > 1 and space.rows.huge:
-                # The handler opens page after page: the first leaves a table behind, under which
-                # no huge page comes.
-                made = space.tables.cover(np.array([row]))
-                self.machine.ledger.add(rules.TABLE, np.array([row]), table=made)
-            self.others_run()
-            self.fill(space, np.array([row]))
+        alone = self._alone(space, rows, need)
+        done = 0
+        while done < rows.size:
+            if alone[done] and self.meanwhile is None:
+                stop = done + int((~alone[done:]).argmax()) if not alone[done:].all() else rows.size
+                opened = self._open_many(space, rows[done:stop])
+                done += opened
+                if opened:
+                    continue
+            if not self._open_one(space, int(rows[done]), need):
+                break
             done += 1
         return done
+
+    def _alone(self, space: AddressSpace, rows: Index, need: Prot) -> Mask:
+        """Which of ``rows`` :meth:`_open_many` may open."""
+        found = np.zeros(rows.size, np.bool_)
+        if self.one_by_one or space.rows.huge:
+            return found
+        closed = ~space.mapped[rows] | ((space.prot[rows] & need) == 0)
+        found[closed] = segv_apart.apart(space, rows[closed])
+        return found & self.ranges.contain(rows)
+
+    def _open_many(self, space: AddressSpace, rows: Index) -> int:
+        """Rows that end up in VMAs of their own, up to the limit of those."""
+        rows = rows[: segv_apart.fitting(space, rows)]
+        if rows.size:
+            self._signal(space, rows)
+            segv_apart.split_off(space, rows)
+            self.fill(space, rows)
+        return int(rows.size)
+
+    def _open_one(self, space: AddressSpace, row: int, need: Prot) -> bool:
+        """One row; False when its signal is not resolved."""
+        if space.mapped[row] and space.prot[row] & need:
+            return True
+        rows = np.array([row])
+        if not self.ranges.contain(rows)[0]:
+            # A signal that nobody resolves ends the touch at the row's first page.
+            self.machine.counters.sigsegv += 1
+            self.machine.ledger.add(rules.SIGSEGV, rows, trap=1, signal=1)
+            return False
+        self._signal(space, rows)
+        try:
+            mapping.protect_range(space, slice(row, row + 1), mapping.RW)
+        except Refusal:
+            return False
+        pages = space.pages(rows)
+        if pages > 1 and space.rows.huge:
+            # The handler opens page after page: the first leaves a table behind, under which
+            # no huge page comes.
+            made = space.tables.cover(rows)
+            self.machine.ledger.add(rules.TABLE, rows, table=made)
+        self.others_run()
+        self.fill(space, rows)
+        return True
+
+    def _signal(self, space: AddressSpace, rows: Index) -> None:
+        """A signal for each page, and the mprotect(2) that answers it."""
+        pages = space.pages(rows)
+        self.machine.counters.sigsegv += pages
+        self.machine.ledger.add(rules.SIGSEGV, rows, trap=pages, signal=pages)
+        self.machine.system_call(pages, "mprotect(2)")
 
     def forget(self, space: AddressSpace, rows: slice) -> None:
         """The table of ranges."""

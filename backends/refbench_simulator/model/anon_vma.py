@@ -20,6 +20,10 @@ def prepare(space: AddressSpace, rows: Index) -> None:
     bare = rows[space.anon_vma[rows] == 0]
     if not bare.size:
         return
+    head = space.vma(int(bare[0]))
+    if bare.size == 1 or bool(((bare >= head.start) & (bare < head.stop)).all()):
+        _reuse_or_give(space, head.start)
+        return
     starts = np.flatnonzero(space.start)
     of_row = np.searchsorted(starts, bare, side="right") - 1
     unique, index = np.unique(of_row, return_index=True)
@@ -32,7 +36,7 @@ def prepare(space: AddressSpace, rows: Index) -> None:
 
 
 def _has_neighbour(space: AddressSpace, firsts: Index) -> NDArray[np.bool_]:
-    """Whether some neighbour of each VMA might lend its own."""
+    """Whether some neighbour of each VMA might lend its own, now or when it has got one."""
     joined = np.zeros(len(space.rows) + 1, np.bool_)
     edges = np.flatnonzero(space.start)
     edges = edges[edges > 0]
@@ -41,8 +45,14 @@ def _has_neighbour(space: AddressSpace, firsts: Index) -> NDArray[np.bool_]:
         space.rows.page[edges] - space.rows.page[before]
     )
     same = space.mapped[before] & (space.file[before] == space.file[edges]) & linear
-    joined[edges] = same & (space.rows.last[before] == space.rows.page[edges])
+    same &= space.rows.last[before] == space.rows.page[edges]
     all_starts = np.flatnonzero(space.start)
+    gets = np.zeros(len(space.rows), np.bool_)
+    gets[firsts] = True
+    head = all_starts[np.searchsorted(all_starts, before, side="right") - 1]
+    lends = (space.anon_vma[before] > 0) | gets[head]
+    asks = (space.anon_vma[edges] > 0) | gets[edges]
+    joined[edges] = same & lends & asks
     following = np.append(all_starts[1:], len(space.rows))
     after = following[np.searchsorted(all_starts, firsts)]
     return np.asarray(joined[firsts] | joined[after])
@@ -51,6 +61,11 @@ def _has_neighbour(space: AddressSpace, firsts: Index) -> NDArray[np.bool_]:
 def _give(space: AddressSpace, firsts: Index) -> None:
     """A new one for each VMA that begins at ``firsts``."""
     if not firsts.size:
+        return
+    if firsts.size == 1:
+        vma = space.vma(int(firsts[0]))
+        space.machine.ledger.add(rules.ANON_VMA, firsts, anon_vma=int(space.rows.copies[vma.start]))
+        space.anon_vma[vma], space.chain[vma] = space.machine.new_anon_vmas(1)[0], 1
         return
     numbers = np.zeros(len(space.rows), np.int32)
     numbers[firsts] = space.machine.new_anon_vmas(firsts.size)

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator.arrays import ascending
 from refbench_simulator.rows import Rows
 
 Index = NDArray[np.int64]
+Numbers = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class Level:
     """The number of the run's first table: page number divided by the pages a table maps."""
     count: Index
     """Tables of the run; for one in a fold, those of all its copies."""
-    low: Index
+    low: Numbers
     """For each row, the first run that it lies in, and ..."""
-    high: Index
+    high: Numbers
     """... one behind the last."""
 
 
@@ -45,16 +47,19 @@ def _level(rows: Rows, span: int) -> Level:
     behind = np.where(folded, page + length, last)
     low, high = page // span, -(-behind // span)
     # The first table under each row stands alone: a fault may end when there is only that.
-    cuts = np.unique(np.concatenate((low, low + 1, high, page // span, -(-page // span))))
+    cuts = ascending(low, low + 1, high, -(-page // span))
     first = cuts[:-1]
     count = np.diff(cuts)
-    index_low = np.searchsorted(cuts, low)
-    index_high = np.searchsorted(cuts, high)
-    # What a folded row covers stands for as many tables as it has copies.
-    times = np.ones(first.size, np.int64)
-    for row in np.flatnonzero(folded):
-        times[index_low[row] : index_high[row]] = rows.copies[row]
-    count *= times
+    index_low = np.searchsorted(cuts, low).astype(np.int32)
+    index_high = np.searchsorted(cuts, high).astype(np.int32)
+    if folded.any():
+        # What a folded row covers stands for as many tables as it has copies.
+        spans = (index_high - index_low)[folded]
+        start = np.repeat(index_low[folded], spans)
+        number = np.arange(start.size) - np.repeat(np.cumsum(spans) - spans, spans)
+        times = np.ones(first.size, np.int64)
+        times[start + number] = np.repeat(rows.copies[folded], spans)
+        count *= times
     # The table at address 0 is there already: the process's own program and heap lie under it.
     count[first == 0] -= 1
     return Level(first, count, index_low, index_high)
@@ -141,7 +146,7 @@ class Tables:
         return int(level.count[dead].sum())
 
 
-def _marked(low: Index, high: Index, size: int) -> NDArray[np.bool_]:
+def _marked(low: Numbers, high: Numbers, size: int) -> NDArray[np.bool_]:
     """Entries that lie in one of the ranges [low, high)."""
     marks = np.bincount(low, minlength=size + 1) - np.bincount(high, minlength=size + 1)
     return np.asarray(np.cumsum(marks[:-1]) > 0)
