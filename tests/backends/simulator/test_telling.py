@@ -28,9 +28,12 @@ from refbench_simulator.work import KINDS, bar, by_kind
 PAGE = 4096
 SMALL = {
     "sparse-touch": ("size=1MiB", "size=1MiB,access=readwrite,order=random"),
-    "dense-touch": ("size=256KiB,access=read", "size=256KiB,order=backward"),
+    "dense-touch": ("size=256KiB,access=read", "size=256KiB,order=backward,threads=2,churn"),
     "fork-after-alloc": ("size=256KiB", "size=256KiB,depth=2,access=read"),
     "alloc-churn": ("size=64KiB,count=3",),
+    "calls": tuple(
+        f"size=64KiB,count=2,call={call}" for call in ("dontneed", "populate", "protect", "remap")
+    ),
 }
 COUNTERS = ("minor_faults", "major_faults", "syscalls", "sigbus", "sigsegv", "uffd_messages")
 
@@ -73,6 +76,10 @@ CELLS = [
     for workload, several in SMALL.items()
     for options in several
 ]
+
+
+def test_no_workload_is_left_out() -> None:
+    assert set(SMALL) == set(registry().workloads)
 
 
 @pytest.mark.parametrize(("mechanism", "workload"), CELLS)
