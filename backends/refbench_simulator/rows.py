@@ -24,6 +24,8 @@ from refbench_simulator.regions import Region, everything, find_regions
 
 MOST_ROWS = 1 << 23
 """Rows that one program may have: some 300 MB of columns."""
+LEVELS = 3
+"""Levels of page tables below the top one."""
 FOLD_FROM = 1 << 15
 """Places of one regular touch from which a region is folded."""
 
@@ -220,6 +222,8 @@ class _Cutter:
         self.grain, self.traits, self.fold_from = grain, traits, fold_from
         self.detail = detail
         self.most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
+        self.margin = grain.around if traits.file else 0
+        """Pages behind a cut in which it makes another."""
         self.regions = regions
         self.fixed: dict[int, list[Pages]] = {number: [] for number in regions}
         self.regular: dict[int, list[Reach]] = {number: [] for number in regions}
@@ -258,9 +262,9 @@ class _Cutter:
             yield self._plain(region.number, 0, pages, bounds)
             return
         for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            inside = np.array([low, high])
+            inside = bounds[np.searchsorted(bounds, low - self.margin) :]
             period = self._period(regular, low, high)
-            start = (low // period + 1) * period
+            start = ((low + self.margin) // period + 1) * period
             copies = (high - start) // period - 1
             if copies < 2:
                 yield self._plain(region.number, low, high, inside)
@@ -277,6 +281,11 @@ class _Cutter:
             first, behind = found.bounds(size)
             if first < high and low < behind:
                 period = math.lcm(period, math.lcm(found.stride, size) // size)
+        # Each table of a higher level must see the same part of a copy, or whole copies.
+        for level in range(2, LEVELS + 1):
+            span = self.grain.entries**level
+            if period > span:
+                period = math.lcm(period, span)
         return period
 
     def _plain(
@@ -288,11 +297,12 @@ class _Cutter:
         copies: int = 1,
         period: int = 0,
     ) -> tuple[Pages, ...]:
-        cuts = [np.array([low, high], np.int64), bounds]
-        cuts += [self._cuts_of(found, low, high) for found in self.regular[number]]
+        cuts = [np.array([low, high], np.int64), bounds[: np.searchsorted(bounds, high)]]
+        near = low - self.margin
+        cuts += [self._cuts_of(found, near, high) for found in self.regular[number]]
         if self.traits.block:
             block = self.traits.block
-            cuts.append(np.arange(-(-low // block) * block, high, block, dtype=np.int64))
+            cuts.append(np.arange(-(-near // block) * block, high, block, dtype=np.int64))
         if most := self.grain.most:
             cuts.append(np.arange(-(-low // most) * most, high, most, dtype=np.int64))
         found = self._widened(number, ascending(*cuts))

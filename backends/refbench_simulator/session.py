@@ -30,10 +30,7 @@ from refbench_simulator.model.tables import Layout
 from refbench_simulator.numbering import numbered
 from refbench_simulator.process import Process
 from refbench_simulator.regions import everything
-from refbench_simulator.rows import FOLD_FROM, Grain, Rows
-
-_LEVELS = 3
-"""Levels of page tables below the top one."""
+from refbench_simulator.rows import FOLD_FROM, LEVELS, Grain, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +145,7 @@ class SimulatorSession(Closing):
         grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge, most)
         traits = model.traits(options, kernel)
         rows = Rows(cell.program, grain, traits, self._fold_from, detail)
-        return Setup(rows, Layout(rows, kernel.entries, _LEVELS), model, options, detail)
+        return Setup(rows, Layout(rows, kernel.entries, LEVELS), model, options, detail)
 
     def _sample(
         self, cell: Cell, setup: Setup, index: int, follower: Follower | None

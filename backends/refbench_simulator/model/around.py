@@ -35,16 +35,23 @@ def load(space: AddressSpace, rows: Index) -> None:
     # Up to the end of the second window, what is mapped depends on the order.
     odd = (start % size != 0) & (page < -(-start // size) * size + size)
     odd &= start // size != (behind - 1) // size
-    for row in rows[odd].tolist():
-        if space.pte[row] == Pte.NONE:
-            _window(space, row)
+    _one_by_one_in_each(space, rows[odd])
     _windows(space, rows[~odd])
+
+
+def _one_by_one_in_each(space: AddressSpace, rows: Index) -> None:
+    """Windows that may overlap, in the order of ``rows``; a VMA does not care about another's."""
+    while rows.size:
+        rows = rows[space.pte[rows] == Pte.NONE]
+        _, index = np.unique(_starts(space, rows), return_index=True)
+        now = rows[index]
+        _around(space, now, faults=int(space.rows.copies[now].sum()))
 
 
 def look(space: AddressSpace, row: int) -> None:
     """What a load behind the end of a file maps around itself before it fails."""
     if space.machine.kernel.around > 1 and space.machine.files[space.file[row]].kind == "shmem":
-        _window(space, row, faults=0)
+        _around(space, np.array([row]), faults=0)
 
 
 def _starts(space: AddressSpace, rows: Index) -> Index:
@@ -58,7 +65,10 @@ def _ends(space: AddressSpace, first: Index) -> Index:
     edges = np.flatnonzero(space.start | ~space.mapped)
     after = np.searchsorted(edges, first, side="right")
     last = np.append(edges, len(space.rows))[after] - 1
-    return np.asarray(space.rows.last[last])
+    columns = space.rows
+    # What begins in a fold ends in the same copy.
+    own = columns.page[last] + columns.length[last]
+    return np.asarray(np.where(columns.copies[first] > 1, own, columns.last[last]))
 
 
 def _one_by_one(space: AddressSpace, rows: Index, rule: rules.Rule) -> None:
@@ -66,17 +76,18 @@ def _one_by_one(space: AddressSpace, rows: Index, rule: rules.Rule) -> None:
         _show(space, rows, faults=space.pages(rows), rule=rule)
 
 
-def _window(space: AddressSpace, row: int, *, faults: int = 1) -> None:
-    """``do_fault_around()`` for one fault."""
+def _around(space: AddressSpace, rows: Index, *, faults: int) -> None:
+    """``do_fault_around()`` for a fault in each of ``rows``, which are in different VMAs."""
     size, entries = space.machine.kernel.around, space.machine.kernel.entries
-    vma = space.vma(row)
-    start, page = int(space.rows.page[vma.start]), int(space.rows.page[row])
-    low = max(page // size * size, start)
-    table_end = (page // entries + 1) * entries
-    high = min(low + size, table_end)
-    pages = space.rows.page[vma]
-    inside = vma.start + np.flatnonzero((pages >= low) & (pages < high))
-    _show(space, _mappable(space, inside), faults=faults)
+    page, first = space.rows.page, _starts(space, rows)
+    edges = np.append(np.flatnonzero(space.start | ~space.mapped), len(space.rows))
+    behind = edges[np.searchsorted(edges, first, side="right")]
+    low = np.maximum(page[rows] // size * size, page[first])
+    high = np.minimum(low + size, (page[rows] // entries + 1) * entries)
+    begin = np.maximum(np.searchsorted(page, low), first)
+    counts = np.minimum(np.searchsorted(page, high), behind) - begin
+    number = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+    _show(space, _mappable(space, np.repeat(begin, counts) + number), faults=faults)
 
 
 def _windows(space: AddressSpace, rows: Index) -> None:
