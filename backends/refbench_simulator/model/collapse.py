@@ -11,6 +11,7 @@ from refbench_simulator import rules
 from refbench_simulator.content import ZERO
 from refbench_simulator.model import huge
 from refbench_simulator.model.machine import Refusal
+from refbench_simulator.model.mapping import zap
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
 
 _MISSING = (Pte.NONE, Pte.ZERO)
@@ -64,13 +65,19 @@ def _possible(space: AddressSpace, part: slice) -> bool:
 
 
 def _file(space: AddressSpace, rows: huge.Index) -> None:
-    """A file's huge page is mapped only where there is no private copy of a part of it.
+    """A file's huge page is mapped only where there is no private copy of a part of it; the
+    entries that show the file go all the same: ``collapse_file()``.
 
     :raises Refusal: EINVAL for such copies.
     """
-    first, behind = huge.runs(space, rows)
-    copies = np.concatenate(([0], np.cumsum(space.pte == Pte.ANON)))
-    if (copies[behind] > copies[first]).any():
+    first, behind = (int(each[0]) for each in huge.runs(space, rows))
+    if (space.pte[first:behind] == Pte.ANON).any():
+        number, low = space.file[first], space.pgoff[first]
+        for other in space.machine.spaces:
+            shown = (other.pte == Pte.FILE) & (other.file == number)
+            shown &= (other.pgoff >= low) & (other.pgoff < low + space.rows.huge)
+            other.note_peak()
+            zap(other, np.flatnonzero(shown))
         raise Refusal(errno.EINVAL)
     raise Unsupported(
         "The model has no huge pages of files, which MADV_COLLAPSE would make here.",
