@@ -25,20 +25,17 @@ def access(space: AddressSpace, rows: Index, *, store: bool) -> None:
     :raises Trapped: for the first row whose signal nobody resolves; those before it are done.
     """
     need = Prot.WRITE if store else Prot.READ
-    while rows.size:
-        allowed = space.mapped[rows] & ((space.prot[rows] & need) != 0)
-        good = int(rows.size) if allowed.all() else int(allowed.argmin())
-        _trap(space, rows[:good], store=store)
-        if good == rows.size:
-            break
+    allowed = space.mapped[rows] & ((space.prot[rows] & need) != 0)
+    good = int(rows.size) if allowed.all() else int(allowed.argmin())
+    _trap(space, rows[:good], store=store)
+    signalled = rows[good:]
+    if signalled.size:
         resolve = space.on_segv
-        done = resolve(space, rows[good:], store) if resolve else 0
-        if not done:
-            raise Trapped("SIGSEGV", int(rows[good]))
+        done = resolve(space, signalled, store) if resolve else 0
         # The access is done again, and so may fault again.
-        rows = rows[good:]
-        _trap(space, rows[:done], store=store)
-        rows = rows[done:]
+        _trap(space, signalled[:done], store=store)
+        if done < signalled.size:
+            raise Trapped("SIGSEGV", int(signalled[done]))
     space.note_peak()
 
 
