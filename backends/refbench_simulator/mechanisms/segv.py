@@ -74,7 +74,7 @@ class Segv(Model):
         """Rows that end up in VMAs of their own, up to the limit of those."""
         rows = rows[: segv_apart.fitting(space, rows)]
         if rows.size:
-            self._signal(space, rows)
+            self._signal(space, rows, space.pages(rows))
             segv_apart.split_off(space, rows)
             self.fill(space, rows)
         return int(rows.size)
@@ -89,7 +89,9 @@ class Segv(Model):
             self.machine.counters.sigsegv += 1
             self.machine.ledger.add(rules.SIGSEGV, rows, trap=1, signal=1)
             return False
-        self._signal(space, rows)
+        # What nobody resolves ends the touch at the row's first page: where mremap(2) has taken
+        # the mapping away, the range is known and mprotect(2) refuses it.
+        self._signal(space, rows, space.pages(rows) if space.mapped[row] else 1)
         try:
             mapping.protect_range(space, slice(row, row + 1), mapping.RW)
         except Refusal:
@@ -104,9 +106,8 @@ class Segv(Model):
         self.fill(space, rows)
         return True
 
-    def _signal(self, space: AddressSpace, rows: Index) -> None:
-        """A signal for each page, and the mprotect(2) that answers it."""
-        pages = space.pages(rows)
+    def _signal(self, space: AddressSpace, rows: Index, pages: int) -> None:
+        """A signal for each of ``pages``, and the mprotect(2) that answers it."""
         self.machine.counters.sigsegv += pages
         self.machine.ledger.add(rules.SIGSEGV, rows, trap=pages, signal=pages)
         self.machine.system_call(pages, "mprotect(2)")
