@@ -282,6 +282,7 @@ class Interpreter:
         self.process = parent
         self.phases.go(phase)
         forking.end(child.space)
+        child.model.exited()
 
     def _parallel(self, node: Node, step: p.Parallel) -> None:
         threads = [

@@ -24,6 +24,8 @@ _PIECE = 1 << 20
 """PIECE of kernel_access.c: bytes that are passed by one system call at most."""
 _PINNED = frozenset({"direct", "vmreadv", "vmwritev", "procmem"})
 """Ways that take references to pages (GUP), which a special entry does not have."""
+_LONG = frozenset({"direct", "vmreadv"})
+"""Those that pin (FOLL_PIN) what they read; /proc/PID/mem only looks (FOLL_GET)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def reach(
     elif via in _PINNED:
         # follow_pfn_pte() of mm/gup.c: a special entry has no page, but for the zero page's.
         good = good[: _leading(space.pte[good] != Pte.REFERENCE)]
+        if via in _LONG:
+            faults.unshare(space, good)
     space.note_peak()
     return int(good.size)
 
@@ -126,6 +130,7 @@ def dump_core(process: Process, rows: Index) -> Iterator[Core]:
     faults.touch(space, there, store=False)
     yield Core(space, there, rows[dumped & absent], rows[~dumped])
     forking.end(space)
+    child.model.exited()
 
 
 def _out_of_reach(space: AddressSpace, rows: Index, via: KernelRead | KernelWrite) -> Mask:

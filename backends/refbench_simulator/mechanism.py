@@ -77,8 +77,19 @@ class Model:
         """In the parent."""
 
     def forked(self) -> Self:
-        """The child's own copy of what this object keeps."""
+        """The child's own copy of what this object keeps; it inherits the descriptors."""
+        for number in self.descriptors():
+            self.machine.files[number].users += 1
         return copy.copy(self)
+
+    def descriptors(self) -> tuple[int, ...]:
+        """The files that it has open."""
+        return ()
+
+    def exited(self) -> None:
+        """The process has ended, and the kernel closed its descriptors."""
+        for number in self.descriptors():
+            self.machine.close_file(number)
 
     def after_fork_child(self, space: AddressSpace) -> bool:
         """In the child, before it does anything else. Whether there was anything to do."""

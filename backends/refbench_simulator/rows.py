@@ -347,6 +347,8 @@ class _Cutter:
             case p.Remap():
                 self._range(step.region, step.offset, step.length)
                 self._range(step.target, 0, min(step.length, step.new_length or step.length))
+                if (step.new_length or step.length) > step.length:
+                    self._file_ends(step)
                 self.links.append(step)
                 self.moved |= {step.region, step.target}
             case (
@@ -355,6 +357,12 @@ class _Cutter:
                 self._range(step.region, step.offset, step.length)
             case _:
                 pass
+
+    def _file_ends(self, step: p.Remap) -> None:
+        """What a range grows by shows a file on, as far as the file goes."""
+        for size in self.regions[step.region].sizes:
+            if size > step.offset:
+                self._range(step.target, 0, size - step.offset)
 
     def _range(self, region: int, offset: int, length: int) -> None:
         size = self.grain.page_size

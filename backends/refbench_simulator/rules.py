@@ -262,6 +262,12 @@ DISCARD = _rule(
     "shrink_folio_list(), try_to_unmap_one()",
     "mm/vmscan.c, mm/rmap.c",
 )
+UNMAP_FILE = _rule(
+    "unmap-file",
+    "Pages of a file that nothing else shows lose their entries, and stay: there is no swap.",
+    "shrink_folio_list(), try_to_unmap_one()",
+    "mm/vmscan.c, mm/rmap.c",
+)
 UFFD_COPY = _rule(
     "uffd-copy",
     "UFFDIO_COPY allocates a page, copies the pattern from user space into it and maps it.",
@@ -385,12 +391,7 @@ FORK_LEAVES = _rule(
     "mm/memory.c",
     untimed=True,
 )
-EXIT = _rule(
-    "exit",
-    "The process ends, and its parent waits for it.",
-    "exit_mmap()",
-    "mm/mmap.c",
-)
+EXIT = _rule("exit", "The process ends, and its parent waits.", "exit_mmap()", "mm/mmap.c")
 
 RULES: tuple[Rule, ...] = tuple(_FOUND)
 """All of them, in the order of the manual."""

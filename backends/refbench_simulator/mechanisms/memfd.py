@@ -91,6 +91,10 @@ class Memfd(Model):
         """``rb_count_vmas()``: lines of /proc/self/maps."""
         return space.vmas + self.machine.kernel.own_vmas
 
+    def descriptors(self) -> tuple[int, ...]:
+        """The file's."""
+        return (self.file,) if self.file >= 0 else ()
+
     def held(self, space: AddressSpace) -> int:
         """The file, while its descriptor is open."""
         if self.file < 0:

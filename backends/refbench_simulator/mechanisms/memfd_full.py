@@ -20,6 +20,10 @@ class MemfdFull(Model):
         super().__init__(machine, options)
         self.latest = -1
         """The file whose descriptor is open."""
+        self.at = slice(0, 0)
+        """The rows that it was mapped at, wherever they have been moved since."""
+        self.left = 0
+        """Pages of them that have not been forgotten."""
 
     @classmethod
     def traits(cls, options: Values, kernel: Kernel) -> Traits:
@@ -38,6 +42,7 @@ class MemfdFull(Model):
         page = space.rows.page
         pages = int(space.rows.last[rows.stop - 1] - page[rows.start])
         self.latest = sealed.make(self.machine, pages, pages, repeats=False)
+        self.at, self.left = rows, pages
         self.map_new(
             space,
             rows,
@@ -56,10 +61,15 @@ class MemfdFull(Model):
         """The descriptor is closed with the last part of its mapping."""
         if self.latest < 0:
             return
-        mine = space.mapped & (space.file == self.latest)
-        mine[rows] = False
-        if not mine.any():
-            self._close()
+        both = slice(max(rows.start, self.at.start), min(rows.stop, self.at.stop))
+        if both.start < both.stop:
+            self.left -= int(space.rows.weight[both].sum())
+            if not self.left:
+                self._close()
+
+    def descriptors(self) -> tuple[int, ...]:
+        """The file's."""
+        return (self.latest,) if self.latest >= 0 else ()
 
     def held(self, space: AddressSpace) -> int:
         """A file is held as a whole as long as any part of it is mapped."""

@@ -51,6 +51,10 @@ class Refpage(Model):
             pgoff=page[rows] - page[rows.start],
         )
 
+    def descriptors(self) -> tuple[int, ...]:
+        """The file's."""
+        return (self.file,) if self.file >= 0 else ()
+
     def held(self, space: AddressSpace) -> int:
         """The page, while the descriptor is open."""
         if self.file < 0:

@@ -63,6 +63,23 @@ def _shown(machine: Machine) -> Index:
     return counts
 
 
+def entries_of(machine: Machine, number: int) -> tuple[Index, Index]:
+    """How many entries show each page of a file that somebody shows: from page ``at[i]`` up to
+    the next, ``levels[i]``."""
+    repeats = machine.files[number].repeats
+    edges: list[Index] = []
+    changes: list[Index] = []
+    for space in machine.spaces:
+        rows = np.flatnonzero((space.pte == Pte.FILE) & (space.file == number))
+        times = space.rows.copies[rows] if repeats else np.ones(rows.size, np.int64)
+        low = space.pgoff[rows]
+        edges += [low, low + space.rows.length[rows]]
+        changes += [times, -times]
+    at, inverse = np.unique(np.concatenate(edges), return_inverse=True)
+    levels = np.cumsum(np.bincount(inverse, np.concatenate(changes), at.size))
+    return at, levels.astype(np.int64)
+
+
 def _file_shares(space: AddressSpace) -> list[tuple[Index, Index]]:
     """For each file that the process shows: pages, and how many entries show each of them."""
     found = []
@@ -73,16 +90,7 @@ def _file_shares(space: AddressSpace) -> list[tuple[Index, Index]]:
             shown = mine[space.file[mine] == number]
             found.append((space.rows.weight[shown], np.full(shown.size, file.entries)))
             continue
-        edges: list[Index] = []
-        changes: list[Index] = []
-        for other in space.machine.spaces:
-            rows = np.flatnonzero((other.pte == Pte.FILE) & (other.file == number))
-            times = other.rows.copies[rows] if file.repeats else np.ones(rows.size, np.int64)
-            low = other.pgoff[rows]
-            edges += [low, low + other.rows.length[rows]]
-            changes += [times, -times]
-        at, inverse = np.unique(np.concatenate(edges), return_inverse=True)
-        levels = np.cumsum(np.bincount(inverse, np.concatenate(changes), at.size)).astype(np.int64)
+        at, levels = entries_of(space.machine, number)
         rows = mine[space.file[mine] == number]
         low = np.searchsorted(at, space.pgoff[rows])
         high = np.searchsorted(at, space.pgoff[rows] + space.rows.length[rows])

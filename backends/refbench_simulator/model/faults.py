@@ -301,6 +301,17 @@ def _write_protected(space: AddressSpace, rows: Index, *, same_fault: bool = Fal
     )
 
 
+def unshare(space: AddressSpace, rows: Index) -> None:
+    """FAULT_FLAG_UNSHARE: a page that is pinned to be read is the process's own from then on.
+
+    ``gup_must_unshare()`` of mm/gup.c: what an entry shows without having it alone is copied.
+    """
+    shown = rows[space.pte[rows] == Pte.ANON]
+    shared = shown[~space.machine.folios.exclusive[space.folio[shown]]]
+    _write_protected(space, shared)
+    space.writable[shared] = False
+
+
 def populate(space: AddressSpace, rows: slice, *, store: bool | None = None) -> None:
     """``populate_vma_page_range()``: the kernel faults a range in, and the faults are counted.
 
@@ -308,11 +319,16 @@ def populate(space: AddressSpace, rows: slice, *, store: bool | None = None) -> 
 
     :raises Trapped: where the VMA permits no access.
     """
-    for piece in space.pieces(rows):
-        index = np.arange(piece.start, piece.stop)
-        prot = int(space.prot[piece.start])
-        for_writing = bool(prot & Prot.WRITE) if store is None else store
-        if not prot or (for_writing and not prot & Prot.WRITE):
-            raise Trapped("SIGSEGV", piece.start)
-        touch(space, index, store=for_writing, pinned=True)
+    index = rows.start + np.flatnonzero(space.mapped[rows])
+    prot = space.prot[index]
+    writable = (prot & Prot.WRITE) != 0
+    for_writing = writable if store is None else np.broadcast_to(store, index.shape)
+    closed = (prot == 0) | (for_writing & ~writable)
+    good = int(closed.argmax()) if closed.any() else index.size
+    edges = np.flatnonzero(np.diff(for_writing[:good])) + 1
+    for part in np.split(np.arange(good), edges):
+        if part.size:
+            touch(space, index[part], store=bool(for_writing[part[0]]), pinned=True)
+    if good < index.size:
+        raise Trapped("SIGSEGV", int(index[good]))
     space.note_peak()

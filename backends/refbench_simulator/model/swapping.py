@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from refbench_simulator import rules
 from refbench_simulator.model import huge
+from refbench_simulator.model.accounting import entries_of
 from refbench_simulator.model.folios import KEPT, LAZY
 from refbench_simulator.model.machine import File, Machine
 from refbench_simulator.model.mapping import count_file, zap
@@ -38,6 +39,7 @@ def page_out(space: AddressSpace, rows: Index) -> None:
     discard(space, rows)
     huge.break_up(space, rows, wholly=True)
     if not machine.kernel.swap:
+        _unmap_single(space, rows[space.pte[rows] == Pte.FILE])
         return
     shown = rows[space.pte[rows] == Pte.ANON]
     ids = space.folio[shown]
@@ -47,6 +49,21 @@ def page_out(space: AddressSpace, rows: Index) -> None:
     folios.lazy[ids] = 0
     out(machine, ids[good])
     _files_out(space, rows[space.pte[rows] == Pte.FILE])
+
+
+def _unmap_single(space: AddressSpace, rows: Index) -> None:
+    """File pages that one entry alone shows lose it, though they have nowhere to go then:
+    ``shrink_folio_list()`` unmaps a page before it looks for a place to write it to."""
+    for number in np.unique(space.file[rows]).tolist():
+        if space.machine.files[number].kind != "shmem":
+            continue
+        mine = rows[space.file[rows] == number]
+        at, levels = entries_of(space.machine, number)
+        shared = np.concatenate(([0], np.cumsum(levels > 1)))
+        low = np.searchsorted(at, space.pgoff[mine])
+        high = np.searchsorted(at, space.pgoff[mine] + space.rows.length[mine])
+        space.note_peak()
+        zap(space, mine[shared[high] == shared[low]], rules.UNMAP_FILE)
 
 
 def discard(space: AddressSpace, rows: Index) -> int:
