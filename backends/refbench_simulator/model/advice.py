@@ -127,19 +127,21 @@ def _populate(
     space: AddressSpace, rows: slice, pieces: list[slice], hole: bool, *, store: bool
 ) -> None:
     """``madvise_populate()``: VMA by VMA, up to the first that permits it not."""
-    at = rows.start
+    stop, error = rows.start, errno.ENOMEM if hole else 0
     for piece in pieces:
-        if piece.start != at:
-            raise Refusal(errno.ENOMEM)
-        at = piece.stop
+        if piece.start != stop:
+            error = errno.ENOMEM
+            break
         if not space.prot[piece.start] & (Prot.WRITE if store else Prot.READ):
-            raise Refusal(errno.EINVAL)
-        try:
-            populate(space, piece, store=store)
-        except Trapped:
-            raise Refusal(errno.EFAULT) from None
-    if hole:
-        raise Refusal(errno.ENOMEM)
+            error = errno.EINVAL
+            break
+        stop = piece.stop
+    try:
+        populate(space, slice(rows.start, stop), store=store)
+    except Trapped:
+        raise Refusal(errno.EFAULT) from None
+    if error:
+        raise Refusal(error)
 
 
 def lock(space: AddressSpace, rows: slice, *, on: bool) -> None:
