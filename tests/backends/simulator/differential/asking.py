@@ -51,18 +51,18 @@ class Questions:
             return
         asked = Asked(program, mechanism, host)
         began = time.perf_counter()
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                places = reached(patch, MUTATIONS)
+        with pytest.MonkeyPatch.context() as patch:
+            places = reached(patch, MUTATIONS)
+            try:
                 found = self.differences(asked)
-        except Exception as error:
-            self.disagreed.append(f"-m {mechanism}\n{program.text()}{error!r}")
+                told = table(found) if found else ""
+            except Exception as error:
+                told = repr(error)
+        if told:
+            self.disagreed.append(f"-m {mechanism}\n{program.text()}{told}")
             return
-        if found:
-            self.disagreed.append(f"-m {mechanism}\n{program.text()}{table(found)}")
-        else:
-            took = time.perf_counter() - began
-            self.asked.append(replace(asked, reached=frozenset(places), seconds=took))
+        took = time.perf_counter() - began
+        self.asked.append(replace(asked, reached=frozenset(places), seconds=took))
 
     def ask_random(self, count: int, seed: int, seconds: float = math.inf) -> None:
         """At least ``count`` random programs, all mechanisms in turn, or as many rounds of them

@@ -38,7 +38,7 @@ def _half(original: Function, kernel: Kernel) -> int:
 @fault(
     "fault-around-off-by-one",
     "Windows begin a page too early.",
-    (around, "_window"),
+    (around, "_around"),
     (around, "_windows"),
 )
 def _shifted(original: Function, space: AddressSpace, at: Any, **more: Any) -> None:
