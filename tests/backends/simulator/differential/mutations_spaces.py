@@ -165,10 +165,10 @@ def _of_children(original: Function, space: AddressSpace, a: int, b: int, change
 @fault(
     "anon-vma-never-lent",
     "A VMA does not take the anon_vma of its neighbour.",
-    (anon_vma, "_has_neighbour"),
+    (anon_vma, "_lends"),
 )
-def _alone(original: Function, space: AddressSpace, firsts: Index) -> NDArray[np.bool_]:
-    return np.zeros(firsts.size, np.bool_)
+def _alone(original: Function, space: AddressSpace, row: int) -> bool:
+    return False
 
 
 @fault(
