@@ -75,10 +75,13 @@ def reach(
     No signal is raised and no handler of one runs. /proc/PID/mem passes over the permissions of
     private mappings (FOLL_FORCE, ``check_vma_flags()`` of mm/gup.c).
     """
-    allowed = space.mapped[rows] & ~_out_of_reach(space, rows, via)
+    closed = _out_of_reach(space, rows, via)
+    allowed = space.mapped[rows].copy()
     if via != "procmem":
         allowed &= (space.prot[rows] & (Prot.WRITE if store else Prot.READ)) != 0
-    good = rows[: _leading(allowed)]
+    good = rows[: _leading(allowed & ~closed)]
+    if good.size < rows.size and allowed[good.size]:
+        faults.fail_missing(space, int(rows[good.size]), store=store)
     try:
         faults.touch(space, good, store=store)
     except Trapped as trapped:

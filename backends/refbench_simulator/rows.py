@@ -26,6 +26,8 @@ MOST_ROWS = 1 << 23
 """Rows that one program may have: some 300 MB of columns."""
 LEVELS = 3
 """Levels of page tables below the top one."""
+MOST_SINGLE = 1 << 18
+"""Pages of a region that are told apart one by one where MADV_PAGEOUT meets blocks of a file."""
 FOLD_FROM = 1 << 15
 """Places of one regular touch from which a region is folded."""
 
@@ -38,6 +40,8 @@ class Traits:
     """Pages of the file that it maps again and again; 0: it does not."""
     file: bool = False
     """Whether loads map several pages of a file at once (fault-around)."""
+    apart: bool = False
+    """Whether the page of a run that is touched first, and the last, fare differently."""
     fold: bool = True
     """Whether all copies of a repeating stretch fare alike."""
 
@@ -229,6 +233,11 @@ class _Cutter:
         self.regular: dict[int, list[Reach]] = {number: [] for number in regions}
         self.links: list[p.Remap] = []
         self.moved: set[int] = set()
+        # Which pages of a block nothing else shows differs from page to page.
+        self.single = any(
+            isinstance(step, p.Advise) and step.advice == "pageout"
+            for step in everything(program.steps)
+        )
         for step in everything(program.steps):
             self._note(step)
         for region in regions.values():
@@ -303,6 +312,8 @@ class _Cutter:
         if self.traits.block:
             block = self.traits.block
             cuts.append(np.arange(-(-near // block) * block, high, block, dtype=np.int64))
+            if self.single and high - low <= MOST_SINGLE:
+                cuts.append(np.arange(low, high, dtype=np.int64))
         if most := self.grain.most:
             cuts.append(np.arange(-(-low // most) * most, high, most, dtype=np.int64))
         found = self._widened(number, ascending(*cuts))
@@ -324,6 +335,8 @@ class _Cutter:
                 remedy="Use a stride that is a power of two, or a smaller range.",
             )
         start, behind = found.pages_of(np.arange(first, last, dtype=np.int64), size)
+        if self.traits.apart:
+            return np.concatenate((start, start + 1, behind - 1, behind))
         return np.concatenate((start, behind))
 
     def _widened(self, number: int, cuts: Pages) -> Pages:
@@ -371,7 +384,10 @@ class _Cutter:
 
     def _note_places(self, region: int, found: Reach) -> None:
         size = self.grain.page_size
-        self.fixed[region].append(np.array(found.bounds(size), np.int64))
+        first, behind = found.bounds(size)
+        self.fixed[region].append(np.array([first, behind], np.int64))
+        if self.traits.apart:
+            self.fixed[region].append(np.array([first + 1, behind - 1], np.int64))
         if found.chosen is not None:
             low, high = found.pages_of(found.chosen, size)
             self.fixed[region].append(ascending(low, high))

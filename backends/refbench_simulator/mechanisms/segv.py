@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 
 from refbench.grammar import Values
 from refbench_simulator import rules
+from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model, indices
 from refbench_simulator.mechanisms import segv_apart
 from refbench_simulator.mechanisms.ranges import Ranges
 from refbench_simulator.model import mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
+from refbench_simulator.rows import Traits
 
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -30,6 +32,11 @@ class Segv(Model):
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.ranges = Ranges(len(machine.rows))
+
+    @classmethod
+    def traits(cls, options: Values, kernel: Kernel) -> Traits:
+        """The first page of a run gets an ``anon_vma`` before the next one is opened."""
+        return Traits(apart=True)
 
     def setup(self, space: AddressSpace) -> None:
         """Take the signal."""

@@ -21,6 +21,9 @@ Index = NDArray[np.int64]
 _PER_MESSAGE = 2
 """System calls of the handler thread for each message, beside UFFDIO_COPY: poll(2), read(2)."""
 
+_OPEN = 2
+"""Descriptors of a process that has opened one."""
+
 
 class Uffd(Model):
     """A message to another thread for every first touch."""
@@ -30,6 +33,10 @@ class Uffd(Model):
         self.events = options.text("events") == "fork"
         self.atfork = options.switch("atfork")
         self.number = 0
+        self.open = 0
+        """Descriptors: the userfaultfd, the thread's eventfd, and those of forked children."""
+        self.follows = False
+        """Whether the fork under way makes an event."""
         self.ranges: Ranges | None = None
 
     def setup(self, space: AddressSpace) -> None:
@@ -53,6 +60,7 @@ class Uffd(Model):
     def _open(self) -> None:
         self.machine.system_call()
         self.machine.ledger.add(rules.THREAD, thread=1)
+        self.open = _OPEN
         self.number = userfault.open_userfault(
             self.machine, Userfault(self._serve, follows_forks=self.events)
         )
@@ -81,7 +89,8 @@ class Uffd(Model):
 
     def before_fork(self, space: AddressSpace) -> None:
         """With ``events=fork`` the kernel sends a message, and fork waits for it to be read."""
-        if self.events and np.any(space.ctx > 0):
+        self.follows = self.events and bool(np.any(space.ctx > 0))
+        if self.follows:
             self.machine.system_call(_PER_MESSAGE, "poll(2), read(2)")
             self.machine.counters.messages += 1
             self.machine.ledger.add(rules.UFFD_FORK, message=1)
@@ -89,13 +98,15 @@ class Uffd(Model):
     def forked(self) -> Self:
         """The descriptor is the parent's, and its thread is not there."""
         child = super().forked()
+        if self.follows:
+            self.open += 1
         child.ranges = self.ranges.copy() if self.ranges is not None else None
         return child
 
     def after_fork_child(self, space: AddressSpace) -> bool:
         """Close what is inherited; with ``atfork`` open an own and register everything."""
-        self.machine.system_call(2, "close(2)")
-        self.number = 0
+        self.machine.system_call(self.open, "close(2)")
+        self.number = self.open = 0
         if self.atfork and self.ranges is not None:
             self._open()
             for rows in self.ranges.slices():

@@ -65,7 +65,8 @@ class UffdSigbus(Model):
 
     def after_fork_child(self, space: AddressSpace) -> bool:
         """Close what is inherited; with ``atfork`` open an own and register everything."""
-        self.machine.system_call(what="close(2)")
+        if self.number:
+            self.machine.system_call(what="close(2)")
         self.number = 0
         if self.atfork:
             self._open()

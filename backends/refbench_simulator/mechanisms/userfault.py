@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.errors import Unsupported
 from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
 from refbench_simulator.mechanism import Model, indices
@@ -26,9 +27,19 @@ def open_userfault(machine: Machine, userfault: Userfault) -> int:
 
 
 def register(space: AddressSpace, rows: slice, number: int) -> None:
-    """``UFFDIO_REGISTER`` of a range: VMA by VMA, they merge and split."""
+    """``UFFDIO_REGISTER`` of a range: VMA by VMA, they merge and split.
+
+    :raises Unsupported: for a range without a mapping: EINVAL.
+    """
     space.machine.system_call(what="UFFDIO_REGISTER")
-    for piece in list(space.pieces(rows)):
+    pieces = list(space.pieces(rows))
+    if not pieces:
+        size = int(space.rows.weight[rows].sum()) * space.rows.page_size
+        raise Unsupported(
+            f"A userfaultfd did not take a range of {size} bytes: Invalid argument.",
+            remedy="Look up the error in ioctl_userfaultfd(2).",
+        )
+    for piece in pieces:
         mapping.modify(space, piece, lambda space, part: _enlist(space, part, number))
 
 

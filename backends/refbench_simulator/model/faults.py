@@ -81,8 +81,7 @@ def _touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool) -> No
         if closed.any():
             stop = int(closed.argmax())
             _touch(space, rows[:stop], store=store, pinned=pinned)
-            # handle_userfault() is asked after pte_alloc().
-            space.tables.cover_first(int(rows[stop]))
+            fail_missing(space, int(rows[stop]), store=store)
             raise Trapped("SIGBUS", int(rows[stop]))
         if store:
             # do_anonymous_page() looks for the userfaultfd when it has a page already.
@@ -93,10 +92,18 @@ def _touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool) -> No
         try:
             _userfault(space, rows[missing], store, pinned=pinned)
         except Trapped as trapped:
-            space.tables.cover_first(trapped.row)
+            fail_missing(space, trapped.row, store=store)
             _fault(space, rows[: int((rows == trapped.row).argmax())], store=store)
             raise
     _fault(space, rows, store=store)
+
+
+def fail_missing(space: AddressSpace, row: int, *, store: bool) -> None:
+    """What a fault leaves behind that no userfaultfd resolves: ``do_anonymous_page()`` asks
+    ``handle_userfault()`` behind pte_alloc(), and for a store behind vmf_anon_prepare()."""
+    space.tables.cover_first(row)
+    if store:
+        anon_vma.prepare(space, np.array([row]))
 
 
 def _fault(space: AddressSpace, rows: Index, *, store: bool) -> None:
