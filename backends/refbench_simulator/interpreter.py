@@ -21,6 +21,7 @@ from refbench_simulator.model.space import Prot
 from refbench_simulator.numbering import Node
 from refbench_simulator.phases import Phases
 from refbench_simulator.process import Process
+from refbench_simulator.repeating import Rounds
 
 _PROTECTIONS = {"none": Prot.NONE, "read": Prot.READ, "readwrite": Prot.READ | Prot.WRITE}
 _CALLS = {p.Advise: "madvise(2)", p.Protect: "mprotect(2)", p.Lock: "mlock(2), munlock(2)"}
@@ -99,8 +100,7 @@ class Interpreter:
             case p.Advise() | p.Protect() | p.Lock():
                 self._call(node, node.step)
             case p.Repeat(count):
-                for _ in range(count):
-                    self.block(node.bodies[0], "again")
+                self._repeat(node, count)
             case p.Fork():
                 self._fork(node, node.step)
             case p.Parallel():
@@ -135,6 +135,18 @@ class Interpreter:
 
     def _measure(self, label: str) -> None:
         self.memory[label] = snapshots.take(self.machine, self.process)
+
+    def _repeat(self, node: Node, count: int) -> None:
+        def once() -> None:
+            self.block(node.bodies[0], "again")
+
+        if self.follower is not None:
+            for _ in range(count):
+                once()
+            return
+        told = len(self.observer.observations)
+        rounds = Rounds(self.machine, self.process, self.phases)
+        rounds.run(count, once, lambda: len(self.observer.observations) == told)
 
     # -- mapping ---------------------------------------------------------------------------
 

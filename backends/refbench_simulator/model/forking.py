@@ -82,4 +82,7 @@ def end(space: AddressSpace) -> None:
     note_removed(space, rows)
     zap(space, rows)
     machine.spaces.remove(space)
+    # A child's VMAs have userfaultfds of their own, inherited or opened anew.
+    for number in np.unique(space.ctx[space.ctx > 0]).tolist():
+        machine.userfaults[number - 1].gone = True
     machine.drop_unused(space.file[rows])

@@ -63,6 +63,8 @@ class File:
     """When a run was accessed last, where memory is limited."""
     users: int = 1
     """Open descriptors. VMAs keep it, too."""
+    gone: bool = False
+    """Whether nothing keeps it any more."""
     entries: int = 0
     """Entries of all processes that show its pages."""
 
@@ -89,6 +91,10 @@ class Userfault:
     """False: the faulting thread gets SIGBUS, and the kernel's own accesses fail."""
     follows_forks: bool = False
     """UFFD_FEATURE_EVENT_FORK"""
+    owner: object = None
+    """Whose handler it is."""
+    gone: bool = False
+    """Whether it was of a process that has ended."""
 
 
 @dataclass(slots=True)
@@ -121,7 +127,11 @@ class Machine:
         return np.arange(first, first + count, dtype=np.int32)
 
     def open_file(self, file: File) -> int:
-        """Its number."""
+        """Its number: that of a file that is gone, where there is one."""
+        for number, old in enumerate(self.files):
+            if old.gone:
+                self.files[number] = file
+                return number
         self.files.append(file)
         return len(self.files) - 1
 
@@ -148,11 +158,16 @@ class Machine:
                 drop=file.allocated if file.kind == "shmem" else 0,
                 free=file.allocated,
             )
+            file.gone = True
             file.allocated = file.away = 0
             file.out.clear()
 
     def open_userfault(self, userfault: Userfault) -> int:
-        """Its number, from 1."""
+        """Its number, from 1: that of one that is gone, where there is one."""
+        for number, old in enumerate(self.userfaults, 1):
+            if old.gone:
+                self.userfaults[number - 1] = userfault
+                return number
         self.userfaults.append(userfault)
         return len(self.userfaults)
 
@@ -163,7 +178,12 @@ class Machine:
         if not parent.follows_forks:
             return 0
         return self.open_userfault(
-            Userfault(parent.resolve, by_thread=parent.by_thread, follows_forks=True)
+            Userfault(
+                parent.resolve,
+                by_thread=parent.by_thread,
+                follows_forks=True,
+                owner=parent.owner,
+            )
         )
 
     def first_space(self) -> AddressSpace:
