@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 from tests.backends.simulator.differential.comparison import Difference, Measured, compare, table
-from tests.backends.simulator.differential.hunt import hash_of, visit_all
+from tests.backends.simulator.differential.hunt import EACH, hash_of, visit_all
 from tests.backends.simulator.differential.mutating import Mutation, reached
 from tests.backends.simulator.differential.mutations import MUTATIONS
 from tests.backends.simulator.differential.pair import Pair
@@ -68,8 +68,9 @@ class Questions:
         """At least ``count`` random programs, all mechanisms in turn, or as many rounds of them
         as begin within ``seconds``."""
         began, asked, turn = time.monotonic(), 0, 0
+        whole = EACH * len(MECHANISMS)
         while asked < count and time.monotonic() - began < seconds:
-            asked += visit_all(len(MECHANISMS), hash_of(seed, turn), self.ask, shrink=False)
+            asked += visit_all(whole, hash_of(seed, turn), self.ask, shrink=False)
             turn += 1
 
     def differences(self, asked: Asked) -> list[Difference]:
