@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -19,11 +20,14 @@ from refbench_simulator.mechanisms import MODELS
 from refbench_simulator.model.ksm import SHARING
 
 PAGE = 4096
+TRIES = 8
 MOST_OF_A_COUNT = (1 << 31) - 1
 OWN = ("rss_anon", "rss_shmem", "ksm", "vmas", "pte")
 """Fields of a snapshot that grow by the program's memory alone, in any process."""
-CHILD = ("inchild", "childwrote", "childsettled", "parentunmapped")
-"""Labels in whose snapshots the agent's own pages have another share: there are two processes."""
+NO_SHARES = ("inchild", "childwrote", "childsettled", "parentunmapped", "holed", "half")
+"""Labels of snapshots whose PSS and USS are not to be compared: with two processes, the agent's own
+pages have another share; with a part unmapped, it depends on where the scan began which KSM page
+has how many entries left."""
 
 MERGING = {
     "alone": "map 0 4096\nsettle\nmeasure m\n",
@@ -39,7 +43,7 @@ MERGING = {
     "different": "map 0 1048576\ntouch 0 0 1048576 write 4100\nsettle\nmeasure m\n",
     "parts": (
         "map 0 2097152\nsettle\nprotect 0 0 524288 read\nadvise 0 524288 524288 dontneed\n"
-        "measure m\nunmap 0 1048576 524288\nsettle\nmeasure n\n"
+        "measure holed\nunmap 0 1048576 524288\nsettle\nmeasure half\n"
     ),
     "unmerged": (
         "map 0 2097152\nsettle\nphase p\nadvise 0 0 524288 unmergeable\nphase -\nmeasure m\n"
@@ -99,7 +103,9 @@ def sample(session: Session, mechanism: str, text: str, index: int = 1) -> Sampl
 def grown(found: Sample) -> dict[str, dict[str, int]]:
     """Growth over the start, in bytes, where it is the program's alone."""
     start = found.memory["start"]
-    fields = {label: (*OWN, *(() if label in CHILD else ("pss", "uss"))) for label in found.memory}
+    fields = {
+        label: (*OWN, *(() if label in NO_SHARES else ("pss", "uss"))) for label in found.memory
+    }
     return {
         label: {name: getattr(memory, name) - getattr(start, name) for name in fields[label]}
         for label, memory in found.memory.items()
@@ -117,21 +123,30 @@ def assert_alike(here: Sample, there: Sample) -> None:
         assert there.phases[name].minor_faults == phase.minor_faults, name
 
 
+def assert_one_is_alike(host: Session, model: Session, mechanism: str, text: str) -> None:
+    """ksmd decides where it begins and when it has not found anything for long enough, so that
+    the same program may find a page more or less merged: the model's answer is one of them."""
+    # In a later sample the agent may take what was merged in the one before for this one's.
+    index = 1 if mechanism == "ksm" else 0
+    there = sample(model, mechanism, text, index)
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(AssertionError):
+            return assert_alike(sample(host, mechanism, text, index), there)
+    return assert_alike(sample(host, mechanism, text, index), there)
+
+
 @pytest.mark.parametrize("name", MERGING)
 def test_merging_counts_what_this_machine_counts(
     host: Session, like_here: Session, name: str
 ) -> None:
-    text = MERGING[name]
-    assert_alike(sample(host, "ksm", text), sample(like_here, "ksm", text))
+    assert_one_is_alike(host, like_here, "ksm", MERGING[name])
 
 
 @pytest.mark.parametrize("mechanism", ["memset", "anon", "memfd-full", "memfd:block=16"])
 def test_what_a_program_offers_is_merged_under_any_mechanism(
     host: Session, like_here: Session, mechanism: str
 ) -> None:
-    # In a later sample the agent takes what was merged in the one before for this one's.
-    here, there = (sample(session, mechanism, OFFERED, 0) for session in (host, like_here))
-    assert_alike(here, there)
+    assert_one_is_alike(host, like_here, mechanism, OFFERED)
 
 
 @pytest.mark.parametrize("pages", [1, 2, SHARING, SHARING + 1, SHARING + 2, 3 * SHARING + 100])
