@@ -19,11 +19,11 @@ from refbench.grammar import Values
 from refbench.words import AVAILABLE, Availability
 from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
+from refbench_simulator.cutting import Traits
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.model import advice, faults, ksm, mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
-from refbench_simulator.rows import Traits
 
 Index = NDArray[np.int64]
 Action = Literal["write", "truncate", "unmap"]

@@ -18,6 +18,7 @@ from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock, P
 from refbench_simulator import checking, models, settings
 from refbench_simulator.content import Contents
 from refbench_simulator.costs import Costs
+from refbench_simulator.cutting import FOLD_FROM, LEVELS, Grain
 from refbench_simulator.detail import Detail, Finer
 from refbench_simulator.following import Follower
 from refbench_simulator.interpreter import Interpreter
@@ -30,7 +31,7 @@ from refbench_simulator.model.tables import Layout
 from refbench_simulator.numbering import numbered
 from refbench_simulator.process import Process
 from refbench_simulator.regions import everything
-from refbench_simulator.rows import FOLD_FROM, LEVELS, Grain, Rows
+from refbench_simulator.rows import Rows
 
 
 @dataclass(frozen=True, slots=True)

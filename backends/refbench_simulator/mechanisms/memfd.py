@@ -6,13 +6,13 @@ import errno
 
 from refbench.errors import LimitHit, Unsupported
 from refbench.grammar import Values
+from refbench_simulator.cutting import Traits
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Action, Model
 from refbench_simulator.mechanisms import sealed
 from refbench_simulator.model import faults, mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Flag, Prot
-from refbench_simulator.rows import Traits
 
 
 class Memfd(Model):

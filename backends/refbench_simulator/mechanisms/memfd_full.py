@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from refbench.grammar import Values
+from refbench_simulator.cutting import Traits
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Action, Model
 from refbench_simulator.mechanisms import sealed
 from refbench_simulator.model.machine import Machine
 from refbench_simulator.model.space import NO_FILE, AddressSpace
-from refbench_simulator.rows import Traits
 
 
 class MemfdFull(Model):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from refbench.grammar import Values
 from refbench_simulator import rules
+from refbench_simulator.cutting import Traits
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Model, indices
 from refbench_simulator.mechanisms import segv_apart
@@ -16,7 +17,6 @@ from refbench_simulator.mechanisms.ranges import Ranges
 from refbench_simulator.model import mapping
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
-from refbench_simulator.rows import Traits
 
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]

@@ -35,8 +35,8 @@ class Uffd(Model):
         self.number = 0
         self.open = 0
         """Descriptors: the userfaultfd, the thread's eventfd, and those of forked children."""
-        self.follows = False
-        """Whether the fork under way makes an event."""
+        self.follows: list[object] = []
+        """Who gets an event of the fork under way: this process, or one that it comes from."""
         self.ranges: Ranges | None = None
 
     def setup(self, space: AddressSpace) -> None:
@@ -62,7 +62,7 @@ class Uffd(Model):
         self.machine.ledger.add(rules.THREAD, thread=1)
         self.open = _OPEN
         self.number = userfault.open_userfault(
-            self.machine, Userfault(self._serve, follows_forks=self.events)
+            self.machine, Userfault(self._serve, follows_forks=self.events, owner=self)
         )
 
     def _serve(self, space: AddressSpace, rows: Index, store: bool) -> int:
@@ -89,17 +89,19 @@ class Uffd(Model):
 
     def before_fork(self, space: AddressSpace) -> None:
         """With ``events=fork`` the kernel sends a message, and fork waits for it to be read."""
-        self.follows = self.events and bool(np.any(space.ctx > 0))
-        if self.follows:
-            self.machine.system_call(_PER_MESSAGE, "poll(2), read(2)")
-            self.machine.counters.messages += 1
-            self.machine.ledger.add(rules.UFFD_FORK, message=1)
+        contexts = np.unique(space.ctx[space.ctx > 0]).tolist()
+        open_ones = [self.machine.userfaults[number - 1] for number in contexts]
+        self.follows = [found.owner for found in open_ones if found.follows_forks]
+        self.machine.system_call(_PER_MESSAGE * len(self.follows), "poll(2), read(2)")
+        self.machine.counters.messages += len(self.follows)
+        self.machine.ledger.add(rules.UFFD_FORK, message=len(self.follows))
 
     def forked(self) -> Self:
         """The descriptor is the parent's, and its thread is not there."""
         child = super().forked()
-        if self.follows:
-            self.open += 1
+        for owner in self.follows:
+            assert isinstance(owner, Uffd)
+            owner.open += 1
         child.ranges = self.ranges.copy() if self.ranges is not None else None
         return child
 

@@ -247,7 +247,7 @@ class AddressSpace:
         return int(self.rows.weight[rows].sum())
 
     def fork(self) -> AddressSpace:
-        """An address space with the same columns; what fork(2) makes of them is not here."""
+        """All columns once more: what fork(2) begins with."""
         child = AddressSpace.__new__(AddressSpace)
         child.machine, child.rows = self.machine, self.rows
         for name in COLUMNS:

@@ -15,11 +15,12 @@ from refbench.plugins import registry
 from refbench.samples import Run
 from refbench.words import Cell, Pattern
 from refbench_simulator import cost_files, rules
+from refbench_simulator.cutting import Grain, Traits
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanisms import MODELS
 from refbench_simulator.model.events import Event
 from refbench_simulator.phases import FIELDS
-from refbench_simulator.rows import Grain, Rows, Traits
+from refbench_simulator.rows import Rows
 from refbench_simulator.session import SimulatorSession
 from refbench_simulator.spans import Span, spans_of
 from refbench_simulator.telling import MOST_TOLD, Action, Teller, Told
