@@ -21,6 +21,8 @@ LEVELS = 3
 """Levels of page tables below the top one."""
 MOST_SINGLE = 1 << 18
 """Pages of a region that are told apart one by one where MADV_PAGEOUT meets blocks of a file."""
+MOST_CHAIN = 16
+"""Moves of a program up to which all their combinations are followed."""
 FOLD_FROM = 1 << 15
 """Places of one regular touch from which a region is folded."""
 
@@ -112,7 +114,10 @@ class Cutter:
         for number, page in detail.cuts:
             base = regions[number].base // grain.page_size
             self.fixed[number].append(np.array([page - base], np.int64))
-        self._follow_links()
+        if self.links:
+            self._cut_file_ends()
+            self._cut_tables()
+            self._follow_links()
 
     def cut(self, region: Region) -> Piece:
         """The rows of one region."""
@@ -232,8 +237,6 @@ class Cutter:
             case p.Remap():
                 self._range(step.region, step.offset, step.length)
                 self._range(step.target, 0, min(step.length, step.new_length or step.length))
-                if (step.new_length or step.length) > step.length:
-                    self._file_ends(step)
                 self.links.append(step)
                 self.moved |= {step.region, step.target}
             case (
@@ -243,13 +246,37 @@ class Cutter:
             case _:
                 pass
 
-    def _file_ends(self, step: p.Remap) -> None:
-        """What a range grows by shows a file on, as far as the file goes."""
-        for size in self.regions[step.region].sizes:
-            if size > step.offset:
-                self._range(step.target, 0, size - step.offset)
-        if block := self.traits.block * self.grain.page_size:
-            self._range(step.target, 0, block - step.offset % block)
+    def _cut_file_ends(self) -> None:
+        """What a range grows by shows a file on, as far as the file goes: to where the end of a
+        file, or of any block of it, has been moved."""
+        block = self.traits.block
+        ends: dict[int, set[int]] = {
+            number: {size // self._size for size in region.sizes}
+            for number, region in self.regions.items()
+        }
+        rests = {number: {0} for number in self.regions}
+        # Ranges may be moved again and again, in loops too.
+        for link in [*self.links] * (len(self.links) if len(self.links) < MOST_CHAIN else 1):
+            offset, length = link.offset // self._size, -(-link.length // self._size)
+            ends[link.target] |= {end - offset for end in ends[link.region] if end > offset}
+            if not block:
+                continue
+            for rest in tuple(rests[link.region]):
+                rests[link.target].add((rest - offset) % block)
+                behind = offset + length + (rest - offset - length) % block
+                ends[link.target].add(behind - offset)
+        for number, found in ends.items():
+            self.fixed[number].append(np.array(sorted(found), np.int64))
+
+    def _cut_tables(self) -> None:
+        """A page table is moved as one, if it lies in the range as a whole."""
+        entries = self.grain.entries
+        for number in self.moved:
+            region = self.regions[number]
+            first = -(region.base // self._size) % entries
+            bounds = np.arange(first, region.most // self._size, entries, dtype=np.int64)
+            if bounds.size <= MOST_CHAIN * entries:
+                self.fixed[number].append(bounds)
 
     def _range(self, region: int, offset: int, length: int, *, edges: bool = False) -> None:
         size = self.grain.page_size
@@ -272,8 +299,6 @@ class Cutter:
 
     def _follow_links(self) -> None:
         """What is told apart in a range is told apart where it is moved to, and the other way."""
-        if not self.links:
-            return
         cuts = {number: self._all_cuts(number) for number in self.moved}
         changed = True
         while changed:

@@ -247,7 +247,7 @@ class AddressSpace:
         return int(self.rows.weight[rows].sum())
 
     def fork(self) -> AddressSpace:
-        """All columns once more: what fork(2) begins with."""
+        """Copies of all columns, for a forked child."""
         child = AddressSpace.__new__(AddressSpace)
         child.machine, child.rows = self.machine, self.rows
         for name in COLUMNS:
