@@ -22,3 +22,12 @@ def ascending(*parts: Index) -> Index:
     new[0] = True
     np.not_equal(values[1:], values[:-1], out=new[1:])
     return values[new]
+
+
+def sorted_search(column: Index, values: Index) -> Index:
+    """``numpy.searchsorted`` of many values in no order: they are looked up in ascending order,
+    so that the column is walked through once."""
+    order = np.argsort(values, kind="stable")
+    found = np.empty(values.size, np.int64)
+    found[order] = np.searchsorted(column, values[order])
+    return found

@@ -14,6 +14,7 @@ import numpy as np
 
 from refbench import program as p
 from refbench.errors import Unsupported
+from refbench_simulator.arrays import sorted_search
 from refbench_simulator.cutting import (
     FOLD_FROM,
     MOST_ROWS,
@@ -144,8 +145,8 @@ class Rows:
     def _in_order(self, pages: Pages, found: Reach) -> Pages:
         assert found.chosen is not None
         low, high = found.pages_of(found.chosen, self.page_size)
-        start = np.searchsorted(pages, low, side="right") - 1
-        stop = np.searchsorted(pages, high)
+        start = sorted_search(pages, low + 1) - 1
+        stop = sorted_search(pages, high)
         if np.all(stop - start == 1):
             rows = start
         else:

@@ -9,6 +9,8 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench_simulator.arrays import ascending
+
 Addresses = NDArray[np.int64]
 
 _COMPARED = 1 << 16
@@ -21,7 +23,7 @@ class Places:
     __slots__ = ("_hash", "numbers")
 
     def __init__(self, numbers: Addresses) -> None:
-        self.numbers = np.unique(np.asarray(numbers, dtype=np.int64))
+        self.numbers = ascending(np.asarray(numbers, dtype=np.int64))
         self.numbers.flags.writeable = False
         self._hash = hash(self.numbers.tobytes())
 
