@@ -178,7 +178,7 @@ def _find(mechanism: Spec | str) -> tuple[Spec, Any]:
     """The canonical spec and the compiled mechanism."""
     if isinstance(mechanism, str):
         mechanism = Spec.parse(mechanism, what="mechanism")
-    known = {declared.name: declared for declared in MECHANISMS}
+    known = {declared.name: declared for declared in MECHANISMS if declared.sources}
     if mechanism.name not in known:
         raise UsageError(
             f"There is no mechanism {mechanism.name!r} in refbench.native.",
