@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import secrets
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,15 +55,10 @@ def test_there_are_enough_mutations(monkeypatch: pytest.MonkeyPatch) -> None:
         mutation.apply(monkeypatch)
 
 
-@pytest.mark.filterwarnings("default::UserWarning")
 def test_the_unmodified_model_agrees(asking: Asking, seed: int) -> None:
-    """Or what follows would say nothing. Random programs on which it does not are the business of
-    the differential test itself, and are left out here."""
-    assert not asking.directed.disagreed, "\n\n".join(asking.directed.disagreed)
-    told = f"seed {seed}\n" + "\n\n".join(asking.random.disagreed)
-    if asking.random.disagreed:
-        warnings.warn(told, stacklevel=1)
-    assert len(asking.random.disagreed) < len(asking.random.asked) // 4, told
+    """Or what follows would say nothing."""
+    wrong = asking.directed.disagreed + asking.random.disagreed
+    assert not wrong, f"seed {seed}\n" + "\n\n".join(wrong)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
