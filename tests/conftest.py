@@ -35,12 +35,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the tests that kill things go on."""
+    """How long the tests go on that kill things or draw random programs."""
     parser.addoption(
         "--moments",
         type=int,
         default=5,
         help="at how many seeded moments a process is killed (make chaos: 50)",
+    )
+    parser.addoption(
+        "--programs",
+        type=int,
+        default=200,
+        help="how many random programs the simulator and this machine are compared on",
+    )
+    parser.addoption(
+        "--programs-seed",
+        type=int,
+        default=None,
+        help="the seed of the random programs; without it a fresh one, which is printed",
     )
 
 

@@ -333,9 +333,11 @@ def populate(space: AddressSpace, rows: slice, *, store: bool | None = None) -> 
     closed = (prot == 0) | (for_writing & ~writable)
     good = int(closed.argmax()) if closed.any() else index.size
     edges = np.flatnonzero(np.diff(for_writing[:good])) + 1
-    for part in np.split(np.arange(good), edges):
-        if part.size:
-            touch(space, index[part], store=bool(for_writing[part[0]]), pinned=True)
-    if good < index.size:
-        raise Trapped("SIGSEGV", int(index[good]))
-    space.note_peak()
+    try:
+        for part in np.split(np.arange(good), edges):
+            if part.size:
+                touch(space, index[part], store=bool(for_writing[part[0]]), pinned=True)
+        if good < index.size:
+            raise Trapped("SIGSEGV", int(index[good]))
+    finally:
+        space.note_peak()
