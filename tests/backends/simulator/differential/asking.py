@@ -40,11 +40,16 @@ class Questions:
     asked: list[Asked] = field(default_factory=list)
     disagreed: list[str] = field(default_factory=list)
     """Where the unmodified model gives another answer: the program and the table."""
+    seen: set[tuple[str, str]] = field(default_factory=set)
+    """Mechanism and text of every program: none is asked twice."""
     shaky: int = 0
     """Programs whose answers on the host differ from one another; they are left out."""
 
     def ask(self, program: Program, mechanism: str) -> None:
         """Ask both, and keep the program if they agree."""
+        if (mechanism, program.text()) in self.seen:
+            return
+        self.seen.add((mechanism, program.text()))
         host, unstable = self.pair.on_host(program, mechanism)
         if unstable:
             self.shaky += 1
@@ -67,10 +72,10 @@ class Questions:
     def ask_random(self, count: int, seed: int, seconds: float = math.inf) -> None:
         """At least ``count`` random programs, all mechanisms in turn, or as many rounds of them
         as begin within ``seconds``."""
-        began, asked, turn = time.monotonic(), 0, 0
-        whole = EACH * len(MECHANISMS)
-        while asked < count and time.monotonic() - began < seconds:
-            asked += visit_all(whole, hash_of(seed, turn), self.ask, shrink=False)
+        began, turn, whole = time.monotonic(), 0, EACH * len(MECHANISMS)
+        before = len(self.seen)
+        while len(self.seen) - before < count and time.monotonic() - began < seconds:
+            visit_all(whole, hash_of(seed, turn), self.ask, shrink=False)
             turn += 1
 
     def differences(self, asked: Asked) -> list[Difference]:
