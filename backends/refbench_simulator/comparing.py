@@ -102,13 +102,45 @@ class Comparison:
         high = low + pages * self.size
         plain = copies == 1
         parts = [self._count(BASE, stamps, Windows(low[plain], high[plain], copies[plain]))]
-        for comb in np.flatnonzero(~plain).tolist():
-            apart = int(period[comb]) * self.size
-            found = self._unfold(stamps, int(low[comb]), int(high[comb]), int(copies[comb]), apart)
-            parts.append(self._count(BASE, stamps, found))
+        if not plain.all():
+            combs = ~plain
+            found = self._unfold_all(
+                stamps, low[combs], high[combs], copies[combs], period[combs] * self.size
+            )
+            parts += [self._count(BASE, stamps, windows) for windows in found]
         return joined(parts)
 
     # -- windows -------------------------------------------------------------------------
+
+    def _unfold_all(
+        self,
+        stamps: Sequence[Stamp],
+        low: Addresses,
+        high: Addresses,
+        copies: Addresses,
+        apart: Addresses,
+    ) -> Iterator[Windows]:
+        """Folded runs as windows: those at once that no edge cuts and that no edge parts."""
+        ends = {self.probe.start, self.probe.end}
+        ends |= {edge for stamp in stamps for edge in (stamp.low, stamp.high)}
+        edges = np.array(sorted(ends), np.int64)
+        behind = (copies - 1) * apart + high
+        before = np.searchsorted(edges, low, side="right")
+        alone = np.ones(low.size, np.bool_)
+        whole = np.flatnonzero(before == np.searchsorted(edges, behind))
+        groups = np.stack((before, copies, apart))[:, whole]
+        for group in np.unique(groups, axis=1).T:
+            mine = whole[(groups == group[:, None]).all(axis=0)]
+            one = self._unfold(stamps, *(int(x[mine[0]]) for x in (low, high, copies, apart)))
+            if one.low.size * mine.size > MOST_BORDERS:
+                continue
+            alone[mine] = False
+            starts = (one.low - one.low[0])[None, :] + low[mine][:, None]
+            lengths = (high - low)[mine][:, None]
+            weights = np.broadcast_to(one.weight, starts.shape)
+            yield Windows(starts.ravel(), (starts + lengths).ravel(), weights.ravel())
+        for comb in np.flatnonzero(alone).tolist():
+            yield self._unfold(stamps, *(int(x[comb]) for x in (low, high, copies, apart)))
 
     def _unfold(
         self, stamps: Sequence[Stamp], low: int, high: int, copies: int, apart: int
