@@ -22,7 +22,7 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
     kept = accounting.kept_pages(machine) * size
     anon = accounting.anonymous(machine) * size
     current = accounting.current(machine)
-    machine.peak = max(machine.peak, current)
+    accounting.note_peak(machine)
     return MemorySnapshot(
         rss=space.rss * size,
         rss_anon=space.anon * size,
@@ -44,7 +44,7 @@ def take(machine: Machine, process: Process) -> MemorySnapshot:
         cgroup_anon=anon,
         cgroup_file=shmem,
         cgroup_shmem=shmem,
-        cgroup_kernel=tables + slab + kept,
+        cgroup_kernel=tables + slab + kept + accounting.processes(machine),
         cgroup_pagetables=tables,
         cgroup_slab=slab,
     )

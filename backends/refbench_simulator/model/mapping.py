@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from refbench.errors import LimitHit
 from refbench_simulator import rules
 from refbench_simulator.detail import Finer
-from refbench_simulator.model import huge
+from refbench_simulator.model import accounting, huge
 from refbench_simulator.model.machine import Refusal, Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Flag, Prot, Pte
 from refbench_simulator.rules import Rule
@@ -106,6 +106,7 @@ def note_removed(space: AddressSpace, rows: Index) -> None:
 def zap(space: AddressSpace, rows: Index, rule: Rule = rules.ZAP) -> int:
     """``zap_pte_range()``: entries go, and with them what nothing else shows. Pages removed."""
     machine = space.machine
+    accounting.note_peak(machine)
     huge.before_zap(space, rows)
     spared = space.pages(rows) - huge.entries(space, rows)
     kinds = space.pte[rows]
