@@ -89,7 +89,7 @@ class Uffd(Model):
 
     def before_fork(self, space: AddressSpace) -> None:
         """With ``events=fork`` the kernel sends a message, and fork waits for it to be read."""
-        contexts = np.unique(space.ctx[space.ctx > 0]).tolist()
+        contexts = np.unique(space.ctx[space.mapped & (space.ctx > 0)]).tolist()
         open_ones = [self.machine.userfaults[number - 1] for number in contexts]
         self.follows = [found.owner for found in open_ones if found.follows_forks]
         self.machine.system_call(_PER_MESSAGE * len(self.follows), "poll(2), read(2)")

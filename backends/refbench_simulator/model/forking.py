@@ -20,7 +20,7 @@ def fork(parent: AddressSpace) -> AddressSpace:
     child = parent.fork()
     child.flags &= np.uint16(0xFFFF & ~Flag.LOCKED)
     kept = np.zeros(len(parent.rows), np.bool_)
-    for ctx in np.unique(parent.ctx[parent.ctx > 0]).tolist():
+    for ctx in np.unique(parent.ctx[parent.mapped & (parent.ctx > 0)]).tolist():
         heir = machine.heir(ctx)
         mine = parent.ctx == ctx
         child.ctx[mine] = heir

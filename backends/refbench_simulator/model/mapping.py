@@ -106,6 +106,7 @@ def note_removed(space: AddressSpace, rows: Index) -> None:
 def zap(space: AddressSpace, rows: Index, rule: Rule = rules.ZAP) -> int:
     """``zap_pte_range()``: entries go, and with them what nothing else shows. Pages removed."""
     machine = space.machine
+    space.note_peak()
     accounting.note_peak(machine)
     huge.before_zap(space, rows)
     spared = space.pages(rows) - huge.entries(space, rows)

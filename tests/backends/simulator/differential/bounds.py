@@ -51,21 +51,6 @@ def syscalls(host: int, simulator: int, messages: int) -> bool:
     return simulator - MESSAGE_CALLS * messages <= host <= simulator
 
 
-def closed(host: int, simulator: int, forks: int) -> bool:
-    """A forked child closes the descriptors of its parent's handler, ended children's among
-    them."""
-    return abs(host - simulator) <= MESSAGE_CALLS * forks
-
-
-def forks(steps: Sequence[Step]) -> int:
-    """How often a program forks."""
-    total = 0
-    for step in steps:
-        times = step.count if isinstance(step, s.Repeat) else 1
-        total += times * (isinstance(step, s.Fork) + forks(_inside(step)))
-    return total
-
-
 def peak(host: int, simulator: int, *, buffered: bool) -> bool:
     """VmHWM is taken from counters that lag; the agent's buffers are in it."""
     lag = max(RSS_BATCH, 2 * cpus()) * RSS_KINDS * cpus() * PAGE

@@ -83,8 +83,6 @@ class _Judge:
     def __init__(self, program: Program, mechanism: str) -> None:
         threads = bounds.has_threads(program)
         self.batched = mechanism.partition(":")[0] == "uffd" and threads
-        follows = "events=fork" in mechanism
-        self.forks = bounds.forks(program.steps) if follows else 0
         self.buffered = bounds.has_buffers(program)
 
     def allows(self, place: Place, host: Value, simulator: Value, modelled: Readings) -> bool:
@@ -98,8 +96,6 @@ class _Judge:
             case "syscalls" if self.batched:
                 messages = modelled[Place(place.where, "uffd_messages")]
                 return isinstance(messages, int) and bounds.syscalls(host, simulator, messages)
-            case "syscalls" if self.forks and "atfork" in place.where:
-                return bounds.closed(host, simulator, self.forks)
             case counter if counter == PEAK:
                 return bounds.peak(host, simulator, buffered=self.buffered)
             case counter if counter in CHARGED:

@@ -112,5 +112,5 @@ def test_the_peak_holds_buffers_of_the_agent(pair: Pair) -> None:
 def test_the_manual_lists_every_bound() -> None:
     manual = Path(__file__).parents[4] / "docs" / "simulator-exactness.md"
     text = manual.read_text(encoding="utf-8")
-    for counter in ("pss", "syscalls", "hwm", "sys_shmem", "cgroup_current", "closed"):
+    for counter in ("pss", "syscalls", "hwm", "sys_shmem", "cgroup_current"):
         assert f"`{counter}" in text
