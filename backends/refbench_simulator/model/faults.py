@@ -100,9 +100,11 @@ def _touch(space: AddressSpace, rows: Index, *, store: bool, pinned: bool) -> No
 
 def fail_missing(space: AddressSpace, row: int, *, store: bool) -> None:
     """What a fault leaves behind that no userfaultfd resolves: ``do_anonymous_page()`` asks
-    ``handle_userfault()`` behind pte_alloc(), and for a store behind vmf_anon_prepare()."""
-    space.tables.cover_first(row)
-    if store:
+    ``handle_userfault()`` behind pte_alloc(), and for a store behind vmf_anon_prepare();
+    ``do_huge_pmd_anonymous_page()`` behind the latter, and gives its table back."""
+    large = huge.comes(space, row)
+    space.tables.cover_first(row, lowest=1 if large else 0)
+    if store or large:
         anon_vma.prepare(space, np.array([row]))
 
 
@@ -187,9 +189,7 @@ def _store(space: AddressSpace, rows: Index) -> None:
     ``do_wp_page()``."""
     swapping.file_in(space, rows, store=True)
     back = swapping.swap_in(space, rows)
-    kinds, folios = space.pte[rows], space.machine.folios
-    shown = space.folio[rows[kinds == Pte.ANON]]
-    folios.lazy[shown[folios.lazy[shown] == LAZY]] = KEPT
+    kinds = space.pte[rows]
     fresh = rows[(kinds != Pte.ANON)]
     shared = rows[(kinds == Pte.ANON) & ~space.writable[rows]]
     if fresh.size:
@@ -199,6 +199,8 @@ def _store(space: AddressSpace, rows: Index) -> None:
         _write_protected(space, shared[~again])
     if again.any():
         _write_protected(space, shared[again], same_fault=True)
+    folios, shown = space.machine.folios, space.folio[rows]
+    folios.lazy[shown[folios.lazy[shown] == LAZY]] = KEPT
 
 
 def _first_store(space: AddressSpace, rows: Index) -> None:

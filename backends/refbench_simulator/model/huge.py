@@ -84,6 +84,16 @@ def _permitted(space: AddressSpace, rows: Index) -> Mask:
     return np.asarray(found, dtype=np.bool_)
 
 
+def comes(space: AddressSpace, row: int) -> bool:
+    """Whether a fault of a missing page in ``row`` is one of a huge page."""
+    if not space.rows.huge:
+        return False
+    mine = np.array([row])
+    if not _permitted(space, mine)[0] or space.tables.has(mine)[0]:
+        return False
+    return bool(whole(space, *runs(space, mine))[0])
+
+
 def _first_touch(space: AddressSpace, rows: Index, *, store: bool) -> None:
     """``do_huge_pmd_anonymous_page()``: where not even a page table is."""
     empty = rows[(space.pte[rows] == Pte.NONE) & _permitted(space, rows) & ~space.tables.has(rows)]

@@ -28,7 +28,7 @@ QUIET = {"pages_to_scan": "1", "scan_sleep_millisecs": "600000", "max_ptes_none"
 """khugepaged would collapse ranges in the midst of a program."""
 PROGRAMS = 160
 TRIES = 3
-MECHANISMS = ("anon",) * 6 + ("memset", "segv", "memfd:block=512")
+MECHANISMS = ("anon",) * 6 + ("memset", "segv", "uffd-sigbus", "memfd:block=512")
 HUGE = 512 * PAGE
 
 
