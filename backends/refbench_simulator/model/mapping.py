@@ -240,13 +240,21 @@ def protect_range(space: AddressSpace, rows: slice, prot: Prot) -> None:
 
 
 def _populate_locked(space: AddressSpace, part: slice) -> None:
-    """mprotect_fixup(): a locked VMA that becomes writable is copied at once."""
-    from refbench_simulator.model.faults import populate
+    """mprotect_fixup(): a locked VMA that becomes writable is copied at once.
 
+    It keeps the lock meanwhile, so that no userfault is waited for: ``handle_userfault()`` fails
+    without FAULT_FLAG_ALLOW_RETRY.
+    """
+    from refbench_simulator.model import faults
+
+    missing = (space.pte[part] == Pte.NONE) & ((space.flags[part] & Flag.UFFD) != 0)
+    stop = part.start + int(missing.argmax()) if missing.any() else part.stop
     try:
-        populate(space, part)
+        faults.populate(space, slice(part.start, stop))
     except Trapped:
         return
+    if stop < part.stop:
+        faults.fail_missing(space, stop, store=True)
 
 
 def _set_prot(space: AddressSpace, part: slice, prot: Prot) -> None:

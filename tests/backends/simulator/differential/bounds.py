@@ -40,6 +40,13 @@ def shmem_batch() -> int:
     return (max(found, default=0) + 1) * cpus() * PAGE
 
 
+@cache
+def has_swap() -> bool:
+    """Whether pages may go out of memory here: what comes back then depends on the swap cache."""
+    text = Path("/proc/meminfo").read_text("ascii")
+    return re.search(r"^SwapTotal: +0 kB$", text, re.MULTILINE) is None
+
+
 def pss(host: int, simulator: int) -> bool:
     """Printed in whole KiB, rounded down, the agent's own share included: the fractions of both
     may add up to one KiB. What is a whole number of KiB is exact."""

@@ -58,7 +58,10 @@ def compare(
         kinds = [None if f is None else f.kind for f in (host.failure, simulator.failure)]
         same = kinds[0] == kinds[1]
         return [] if same else [Difference(Place("run", "failure"), kinds[0], kinds[1])]
-    judge = _Judge(program, mechanism)
+    return _differences(_Judge(program, mechanism), host, simulator)
+
+
+def _differences(judge: _Judge, host: Measured, simulator: Measured) -> list[Difference]:
     found: dict[Place, Difference] = {}
     for real, modelled in zip(host.readings(), simulator.readings(), strict=True):
         for place in sorted(real.keys() | modelled.keys()):
@@ -72,15 +75,17 @@ def unstable(program: Program, mechanism: str, host: Measured) -> list[Differenc
     """Where the samples of one run on the host differ from one another."""
     if host.failure:
         return []
+    judge = _Judge(program, mechanism, alike=True)
     halves = [host.half(number) for number in range(len(host.run.samples))]
-    found = (compare(program, mechanism, halves[0], each) for each in halves[1:])
+    found = (_differences(judge, halves[0], each) for each in halves[1:])
     return [difference for each in found for difference in each]
 
 
 class _Judge:
-    """Which differences of a program are allowed."""
+    """Which differences of a program are allowed; ``alike``: between two samples of the host."""
 
-    def __init__(self, program: Program, mechanism: str) -> None:
+    def __init__(self, program: Program, mechanism: str, *, alike: bool = False) -> None:
+        self.alike = alike
         threads = bounds.has_threads(program)
         self.batched = mechanism.partition(":")[0] == "uffd" and threads
         self.buffered = bounds.has_buffers(program)
@@ -95,7 +100,10 @@ class _Judge:
                 return bounds.pss(host, simulator)
             case "syscalls" if self.batched:
                 messages = modelled[Place(place.where, "uffd_messages")]
-                return isinstance(messages, int) and bounds.syscalls(host, simulator, messages)
+                most = max(host, simulator) if self.alike else simulator
+                return isinstance(messages, int) and bounds.syscalls(
+                    min(host, simulator), most, messages
+                )
             case counter if counter == PEAK:
                 return bounds.peak(host, simulator, buffered=self.buffered)
             case counter if counter in CHARGED:

@@ -55,6 +55,8 @@ class Shared:
 
     mechanism: str
     page: int
+    evicts: bool = True
+    """Whether MADV_PAGEOUT is among the advice."""
     labels: int = 0
     phases: int = 0
     forks: int = 0

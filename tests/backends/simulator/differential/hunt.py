@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from tests.backends.simulator.differential import bounds
 from tests.backends.simulator.differential.programs import MECHANISMS, programs
 
 from refbench.program import Program
@@ -57,7 +58,7 @@ def _visit_one(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(programs(mechanism))
+    @given(programs(mechanism, bounds.PAGE, evicts=not bounds.has_swap()))
     def try_it(program: Program) -> None:
         if (mechanism, program.text()) not in seen:
             visit(program, mechanism)

@@ -246,6 +246,8 @@ class Writer(Dice):
         if region is None:
             return
         advice = self.draw(st.sampled_from(ADVICE))
+        if advice == "pageout" and not self.shared.evicts:
+            advice = "cold"
         offset, length = self.span(region)
         length = self.affordable(length) if advice.startswith("populate") else length
         self.steps.append(s.Advise(region, offset, length, advice))
@@ -368,8 +370,8 @@ WEIGHTED: tuple[Callable[[Writer], None], ...] = (
 
 
 @st.composite
-def programs(draw: DrawFn, mechanism: str, page: int = 4096) -> Program:
+def programs(draw: DrawFn, mechanism: str, page: int = 4096, *, evicts: bool = True) -> Program:
     """Any program that is worth running under ``mechanism``."""
-    writer = Writer(draw, Shared(mechanism, page), {}, 0)
+    writer = Writer(draw, Shared(mechanism, page, evicts), {}, 0)
     writer.emit_map(0, writer.pages(), writer.chance(15))
     return Program("differential", writer.block(), observe_all=True)

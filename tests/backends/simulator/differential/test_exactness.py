@@ -16,6 +16,7 @@ from refbench.samples import Sample
 
 PAGES = (1, 3, 7, 20, 31, 40, 63, 65, 100, 300)
 PAGE = bounds.PAGE
+TRIES = 10
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +72,17 @@ def test_a_memory_cgroup_is_charged_in_batches(pair: Pair) -> None:
 
 
 def test_shmem_of_the_whole_system_lags(pair: Pair) -> None:
-    differing = 0
+    differing = disturbed = 0
     for pages in PAGES:
         host, _ = samples(pair, "memfd-full", s.Map(0, pages * PAGE), s.Measure("there"))
-        for real in host:
-            theirs = growth(real, "sys_shmem")
-            assert theirs is not None
-            differing += theirs != pages * PAGE
-            assert bounds.system_shmem(theirs, pages * PAGE)
+        grown = [growth(real, "sys_shmem") for real in host]
+        while not any(bounds.system_shmem(each or 0, pages * PAGE) for each in grown):
+            # Somebody else's shared memory came or went meanwhile.
+            disturbed += 1
+            assert disturbed < TRIES
+            host, _ = samples(pair, "memfd-full", s.Map(0, pages * PAGE), s.Measure("there"))
+            grown = [growth(real, "sys_shmem") for real in host]
+        differing += any(each != pages * PAGE for each in grown)
     assert differing
 
 
@@ -109,8 +113,60 @@ def test_the_peak_holds_buffers_of_the_agent(pair: Pair) -> None:
     assert differing
 
 
+def test_the_high_water_mark_lags(pair: Pair) -> None:
+    """It is taken, when memory is given back, from counters whose parts are not added up."""
+    pages = 1000
+    differing = 0
+    for _ in range(TRIES):
+        host, model = samples(pair, "anon", *touched(pages), s.Unmap(0), s.Measure("after"))
+        for real, modelled in zip(host, model, strict=True):
+            mine, theirs = (growth(each, "hwm", "after") for each in (modelled, real))
+            assert mine == pages * PAGE
+            assert theirs is not None
+            differing += theirs != mine
+            assert bounds.peak(theirs, mine, buffered=False)
+    assert differing
+
+
+def test_a_fork_event_is_counted_at_no_fixed_moment(pair: Pair) -> None:
+    """The thread that reads it goes on while fork(2) returns, and the phase ends."""
+    forks = 30
+    body = s.Repeat(forks, (s.Fork((), ()),))
+    found = []
+    for _ in range(TRIES):
+        host, _ = samples(
+            pair, "uffd:events=fork", s.Map(0, PAGE), s.Phase("fork"), body, s.Phase()
+        )
+        found += [real.phases["fork"].uffd_messages for real in host]
+    assert all(0 <= count <= forks for count in found)
+    assert min(found) < forks, "each is counted in its phase: let random programs fork there"
+
+
+def test_slab_is_taken_by_the_page(pair: Pair) -> None:
+    """One more VMA, and as much slab as before."""
+    regions = range(40)
+    steps = [each for r in regions for each in (s.Map(r, PAGE), s.Measure(f"m{r}"))]
+    (real, _), _ = samples(pair, "segv", *steps)
+    taken = [real.memory[f"m{r}"].sys_slab for r in regions]
+    vmas = [real.memory[f"m{r}"].vmas for r in regions]
+    assert vmas == list(range(vmas[0], vmas[0] + len(regions)))
+    assert len(set(taken)) < len(regions)
+
+
+@pytest.mark.parametrize("counter", ["sys_pagetables", "sys_available"])
+def test_what_is_the_whole_systems_is_not_the_programs(pair: Pair, counter: str) -> None:
+    """700 pages and what maps them are there, and this is not what it says, or not each time."""
+    pages = 700
+    found = set()
+    for _ in range(TRIES):
+        host, _ = samples(pair, "anon", *touched(pages))
+        found |= {growth(real, counter) for real in host}
+    assert found != {-pages * PAGE if counter == "sys_available" else 3 * PAGE}
+
+
 def test_the_manual_lists_every_bound() -> None:
     manual = Path(__file__).parents[4] / "docs" / "simulator-exactness.md"
     text = manual.read_text(encoding="utf-8")
-    for counter in ("pss", "syscalls", "hwm", "sys_shmem", "cgroup_current"):
+    system = ("sys_shmem", "sys_slab", "sys_pagetables", "sys_available")
+    for counter in ("pss", "syscalls", "hwm", "cgroup_current", *system):
         assert f"`{counter}" in text
