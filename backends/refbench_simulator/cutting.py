@@ -37,6 +37,8 @@ class Traits:
     """Whether loads map several pages of a file at once (fault-around)."""
     apart: bool = False
     """Whether the page of a run that is touched first, and the last, fare differently."""
+    ordered: bool = False
+    """Whether much depends on the order of touches."""
     fold: bool = True
     """Whether all copies of a repeating stretch fare alike."""
 
@@ -144,9 +146,10 @@ class Cutter:
         for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
             inside = bounds[np.searchsorted(bounds, low - self.margin) :]
             period = self._period(regular, low, high)
-            start = ((low + self.margin) // period + 1) * period
+            phase = self._phase(region, period)
+            start = ((low + self.margin - (phase or 0)) // period + 1) * period + (phase or 0)
             copies = (high - start) // period - 1
-            if copies < 2:
+            if copies < 2 or phase is None:
                 yield self._plain(region.number, low, high, inside)
                 continue
             behind = start + copies * period
@@ -167,6 +170,18 @@ class Cutter:
             if period > span:
                 period = math.lcm(period, span)
         return period
+
+    def _phase(self, region: Region, period: int) -> int | None:
+        """Where in a period a copy begins: with a page table of each level that a copy spans
+        whole tables of, and with a block; None when these never coincide."""
+        entries, block = self.grain.entries, self.traits.block or 1
+        spans = [1, *(int(entries**level) for level in range(1, LEVELS + 1))]
+        whole = max(span for span in spans if period % span == 0)
+        first = -(region.base // self.grain.page_size) % whole
+        for number in range(block // math.gcd(block, whole)):
+            if (first + number * whole) % block == 0:
+                return (first + number * whole) % period
+        return None
 
     def _plain(
         self,

@@ -258,9 +258,11 @@ class Interpreter:
                 # The first thread stands for all of them: each place is touched once.
                 return
         self.machine.ledger.add(rules.TOUCH, visit.rows, touch=visit.places)
+        self.machine.disordered = visit.reach.sorted and not rows.ordered
         walk = touching.walk(space, visit.rows, visit.reach, step)
-        if walk.trap is not None and visit.reach.sorted and not rows.ordered:
+        if walk.trap is not None and self.machine.disordered:
             raise Finer
+        self.machine.disordered = False
         if step.access != "read":
             stamps = storing.stored(rows, step, visit.reach, walk.trap, loading=walk.loading)
             storing.put(space, walk.rows, *stamps)

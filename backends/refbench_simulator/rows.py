@@ -8,7 +8,7 @@ of 8 TiB touched) is *folded*: one period of it stands for all ``copies``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +56,8 @@ class Rows:
     ) -> None:
         self.page_size = grain.page_size
         self.regions = find_regions(program, grain.page_size)
+        if traits.ordered:
+            detail = replace(detail, ordered=True)
         self.ordered = detail.ordered
         self._most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
         cutter = Cutter(program, self.regions, grain, traits, fold_from, detail)

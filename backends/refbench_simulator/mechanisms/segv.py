@@ -35,8 +35,9 @@ class Segv(Model):
 
     @classmethod
     def traits(cls, options: Values, kernel: Kernel) -> Traits:
-        """The first page of a run gets an ``anon_vma`` before the next one is opened."""
-        return Traits(apart=True)
+        """The first page of a run gets an ``anon_vma`` before the next one is opened; which
+        VMAs merge depends on the order."""
+        return Traits(apart=True, ordered=True)
 
     def setup(self, space: AddressSpace) -> None:
         """Take the signal."""

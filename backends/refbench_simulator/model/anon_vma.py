@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
+from refbench_simulator.detail import Finer
 from refbench_simulator.model.space import AddressSpace
 
 Index = NDArray[np.int64]
@@ -29,6 +30,8 @@ def prepare(space: AddressSpace, rows: Index) -> None:
     unique, index = np.unique(of_row, return_index=True)
     firsts = starts[unique[np.argsort(index)]]
     may_reuse = _has_neighbour(space, firsts)
+    if space.machine.disordered and may_reuse.any():
+        raise Finer
     fresh = firsts[~may_reuse]
     _give(space, fresh)
     for first in firsts[may_reuse].tolist():

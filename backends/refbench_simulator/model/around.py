@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refbench_simulator import rules
+from refbench_simulator.detail import Finer
 from refbench_simulator.model import swapping
 from refbench_simulator.model.mapping import count_file
 from refbench_simulator.model.space import AddressSpace, Pte
@@ -41,6 +42,8 @@ def load(space: AddressSpace, rows: Index) -> None:
 
 def _one_by_one_in_each(space: AddressSpace, rows: Index) -> None:
     """Windows that may overlap, in the order of ``rows``; a VMA does not care about another's."""
+    if rows.size > 1 and space.machine.disordered:
+        raise Finer
     while rows.size:
         rows = rows[space.pte[rows] == Pte.NONE]
         _, index = np.unique(_starts(space, rows), return_index=True)

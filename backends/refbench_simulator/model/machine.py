@@ -113,6 +113,9 @@ class Machine:
     userfaults: list[Userfault] = field(default_factory=list)
     merging: Merging = field(default_factory=Merging)
     next_anon_vma: int = 1
+    disordered: bool = False
+    """Whether a touch goes on whose rows are not in the order of its places; what depends on
+    that order raises :class:`~refbench_simulator.detail.Finer`."""
     peak: int = 0
 
     def system_call(self, count: int = 1, what: str = "") -> None:
