@@ -46,8 +46,9 @@ def _level(rows: Rows, span: int) -> Level:
     folded = (rows.copies > 1) & (rows.period % span == 0)
     behind = np.where(folded, page + length, last)
     low, high = page // span, -(-behind // span)
-    # The first table under each row stands alone: a fault may end when there is only that.
-    cuts = ascending(low, low + 1, high, -(-page // span))
+    # The first table under each row stands alone: a fault may end when there is only that. So
+    # does one that a row does not fill.
+    cuts = ascending(low, low + 1, behind // span, high, -(-page // span))
     first = cuts[:-1]
     count = np.diff(cuts)
     index_low = np.searchsorted(cuts, low).astype(np.int32)
