@@ -36,7 +36,7 @@ class Traits:
     file: bool = False
     """Whether loads map several pages of a file at once (fault-around)."""
     apart: bool = False
-    """Whether the page of a run that is touched first, and the last, fare differently."""
+    """Whether the first and the last page of a run fare differently from those between."""
     ordered: bool = False
     """Whether much depends on the order of touches."""
     fold: bool = True
@@ -202,7 +202,10 @@ class Cutter:
                 cuts.append(np.arange(low, high, dtype=np.int64))
         if most := self.grain.most:
             cuts.append(np.arange(-(-low // most) * most, high, most, dtype=np.int64))
-        found = self._widened(number, ascending(*cuts))
+        found = ascending(*cuts)
+        if self.traits.apart:
+            found = ascending(found, found + 1, found - 1)
+        found = self._widened(number, found)
         found = found[np.searchsorted(found, low) : np.searchsorted(found, high, side="right")]
         starts, lengths = found[:-1], np.diff(found)
         same = starts.shape
