@@ -34,6 +34,9 @@ def advise(space: AddressSpace, rows: slice, advice: str) -> None:
     if advice in ("populate-read", "populate-write"):
         _populate(space, rows, pieces, hole, store=advice == "populate-write")
         return
+    if advice == "dontneed":
+        _dont_need(space, pieces)
+        pieces = []
     for piece in pieces:
         if advice in _SETS:
             _set_flags(space, piece, advice)
@@ -70,20 +73,29 @@ def _put_flags(space: AddressSpace, rows: slice, flags: Flag) -> None:
     space.flags[rows] = flags
 
 
-def _dont_need(space: AddressSpace, part: slice) -> None:
-    """``madvise_dontneed_single_vma()``: the entries go; what a file shows comes back."""
-    if space.flags[part.start] & Flag.LOCKED:
+def _dont_need(space: AddressSpace, pieces: list[slice]) -> None:
+    """``madvise_dontneed_single_vma()`` of VMA after VMA: the entries go; what a file shows comes
+    back."""
+    locked = [bool(space.flags[piece.start] & Flag.LOCKED) for piece in pieces]
+    stop = locked.index(True) if True in locked else len(pieces)
+    if stop:
+        rows = np.arange(pieces[0].start, pieces[stop - 1].stop)
+        zap(space, rows[space.mapped[rows] & (space.pte[rows] != Pte.NONE)])
+        for piece in pieces[:stop]:
+            _reclaim_tables(space, piece)
+    if stop < len(pieces):
         raise Refusal(errno.EINVAL)
-    kernel = space.machine.kernel
-    rows = np.arange(part.start, part.stop)
-    zap(space, rows[space.pte[part] != Pte.NONE])
-    columns, tail = space.rows, part.stop - 1
+
+
+def _reclaim_tables(space: AddressSpace, part: slice) -> None:
+    """Lowest tables that the part of a VMA covers as a whole, emptied just now."""
+    kernel, columns, tail = space.machine.kernel, space.rows, part.stop - 1
     first, behind = int(columns.page[part.start]), int(columns.last[tail])
     if columns.copies[part.start] > 1:
         # A VMA of its own in each copy.
         behind = int(columns.page[tail] + columns.length[tail])
     if kernel.reclaims_tables and behind - first >= kernel.entries:
-        space.tables.reclaim(rows, first, behind, kernel.entries)
+        space.tables.reclaim(np.arange(part.start, part.stop), first, behind, kernel.entries)
 
 
 def _free(space: AddressSpace, part: slice) -> None:
@@ -115,7 +127,6 @@ def _page_out(space: AddressSpace, part: slice) -> None:
 
 
 _DOES = {
-    "dontneed": _dont_need,
     "free": _free,
     "cold": _cold,
     "pageout": _page_out,
