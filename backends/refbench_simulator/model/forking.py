@@ -83,6 +83,7 @@ def end(space: AddressSpace) -> None:
     zap(space, rows)
     machine.spaces.remove(space)
     # A child's VMAs have userfaultfds of their own, inherited or opened anew.
-    for number in np.unique(space.ctx[space.ctx > 0]).tolist():
+    contexts = np.unique(space.ctx[rows])
+    for number in contexts[contexts > 0].tolist():
         machine.userfaults[number - 1].gone = True
     machine.drop_unused(space.file[rows])
