@@ -90,10 +90,10 @@ def _dont_need(space: AddressSpace, pieces: list[slice]) -> None:
 def _reclaim_tables(space: AddressSpace, part: slice) -> None:
     """Lowest tables that the part of a VMA covers as a whole, emptied just now."""
     kernel, columns, tail = space.machine.kernel, space.rows, part.stop - 1
-    first, behind = int(columns.page[part.start]), int(columns.last[tail])
-    if columns.copies[part.start] > 1:
-        # A VMA of its own in each copy.
-        behind = int(columns.page[tail] + columns.length[tail])
+    first, behind = int(columns.page[part.start]), int(columns.page[tail] + columns.length[tail])
+    if columns.copies[tail] == 1:
+        # What begins in a fold and ends behind it begins in the last copy.
+        first = int(columns.last[part.start] - columns.length[part.start])
     if kernel.reclaims_tables and behind - first >= kernel.entries:
         space.tables.reclaim(np.arange(part.start, part.stop), first, behind, kernel.entries)
 
