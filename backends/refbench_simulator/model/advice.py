@@ -109,7 +109,13 @@ def _free(space: AddressSpace, part: slice) -> None:
     shown = rows[space.pte[part] == Pte.ANON]
     folios = space.machine.folios
     mine = space.folio[shown]
-    folios.lazy[mine[(folios.mapcount[mine] == 1) & (folios.merged[mine] == 0)]] = LAZY
+    alone, small = folios.mapcount[mine] == 1, folios.merged[mine] == 0
+    folios.lazy[mine[alone & small]] = LAZY
+    shared = shown[~alone & small & (folios.group[mine] == 0)]
+    if shared.size:
+        # What others show may go as soon as they do not: the entries of each say who stored.
+        space.given = np.zeros(len(space.rows), np.bool_) if space.given is None else space.given
+        space.given[shared] = True
 
 
 def _cold(space: AddressSpace, part: slice) -> None:

@@ -199,6 +199,8 @@ def _store(space: AddressSpace, rows: Index) -> None:
         _write_protected(space, shared[~again])
     if again.any():
         _write_protected(space, shared[again], same_fault=True)
+    if space.given is not None:
+        space.given[rows] = False
     folios, shown = space.machine.folios, space.folio[rows]
     folios.lazy[shown[folios.lazy[shown] == LAZY]] = KEPT
 
@@ -267,6 +269,8 @@ def install(
     space.pte[rows] = Pte.ANON
     space.writable[rows] = writable
     space.anon += int(weight.sum())
+    if space.given is not None:
+        space.given[rows] = False
 
 
 def _write_protected(space: AddressSpace, rows: Index, *, same_fault: bool = False) -> None:

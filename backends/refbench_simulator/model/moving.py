@@ -104,6 +104,8 @@ def _move_entries(space: AddressSpace, source: slice, target: slice) -> None:
     rows = np.arange(source.start, source.stop)
     there = np.flatnonzero(space.tables.has(rows))
     space.tables.cover(np.arange(target.start, target.stop)[there])
+    if space.given is not None:
+        space.given[target] = space.given[source]
     for name in ("pte", "folio", "writable", "huge"):
         getattr(space, name)[target] = getattr(space, name)[source]
     space.pte[source] = Pte.NONE

@@ -105,6 +105,9 @@ class AddressSpace:
         self.folio = np.zeros(count, np.int64)
         self.writable = np.zeros(count, np.bool_)
         self.huge = np.zeros(count, np.bool_)
+        self.given: Mask | None = None
+        """Entries that MADV_FREE cleaned of pages that other processes show too, and through which
+        nothing was stored since; made when there is one."""
         self.tables = Tables(machine.layout)
         self.anon = self.shmem = self.filed = self.swapped = 0
         self.most = 0
@@ -252,6 +255,7 @@ class AddressSpace:
         child.machine, child.rows = self.machine, self.rows
         for name in COLUMNS:
             setattr(child, name, getattr(self, name).copy())
+        child.given = None if self.given is None else self.given.copy()
         child.tables = Tables(self.machine.layout)
         child.anon = child.shmem = child.filed = child.swapped = child.most = 0
         child.on_segv = None

@@ -71,7 +71,10 @@ def discard(space: AddressSpace, rows: Index) -> int:
     folios = space.machine.folios
     shown = rows[space.pte[rows] == Pte.ANON]
     ids = space.folio[shown]
-    gone = (folios.lazy[ids] == LAZY) & huge.alone(space, ids)
+    gone = folios.lazy[ids] == LAZY
+    if space.given is not None:
+        gone |= space.given[shown] & (folios.lazy[ids] == 0)
+    gone &= huge.alone(space, ids)
     group = folios.group[ids]
     if group.any():
         whole = np.bincount(folios.group, folios.weight, folios.groups)

@@ -155,21 +155,21 @@ fault(
 fault(
     "dontneed-keeps",
     "MADV_DONTNEED keeps the pages.",
-    (advice._DOES, "dontneed"),
+    (advice, "_dont_need"),
 )(nothing)
 
 
 @fault(
     "dontneed-keeps-file-pages",
     "MADV_DONTNEED keeps the entries that show a file.",
-    (advice._DOES, "dontneed"),
+    (advice, "_dont_need"),
 )
-def _keeps_files(original: Function, space: AddressSpace, part: slice) -> None:
-    rows = np.arange(part.start, part.stop)
-    files = rows[space.pte[part] == Pte.FILE]
+def _keeps_files(original: Function, space: AddressSpace, pieces: list[slice]) -> None:
+    rows = _rows(pieces)
+    files = rows[space.pte[rows] == Pte.FILE]
     space.pte[files] = Pte.NONE
     try:
-        original(space, part)
+        original(space, pieces)
     finally:
         space.pte[files] = Pte.FILE
 
@@ -177,13 +177,19 @@ def _keeps_files(original: Function, space: AddressSpace, part: slice) -> None:
 @fault(
     "dontneed-of-locked",
     "MADV_DONTNEED is not refused for locked VMAs.",
-    (advice._DOES, "dontneed"),
+    (advice, "_dont_need"),
 )
-def _unlocked(original: Function, space: AddressSpace, part: slice) -> None:
-    flags = space.flags[part].copy()
-    space.flags[part] &= np.uint16(0xFFFF & ~Flag.LOCKED)
-    original(space, part)
-    space.flags[part] = flags
+def _unlocked(original: Function, space: AddressSpace, pieces: list[slice]) -> None:
+    rows = _rows(pieces)
+    flags = space.flags[rows].copy()
+    space.flags[rows] &= np.uint16(0xFFFF & ~Flag.LOCKED)
+    original(space, pieces)
+    space.flags[rows] = flags
+
+
+def _rows(pieces: list[slice]) -> NDArray[np.int64]:
+    numbers = [row for piece in pieces for row in range(piece.start, piece.stop)]
+    return np.array(numbers, np.int64)
 
 
 @fault(

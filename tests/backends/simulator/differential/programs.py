@@ -345,6 +345,8 @@ class Writer(Dice):
             self.steps.append(s.Parallel((s.Threads(self.number(2, 3), (whole,)),)))
             return None
         groups = []
+        # VMAs of neighbours may merge, as whoever comes first gives them an anon_vma.
+        fits = [r for r in fits if r - FIRST_ANONYMOUS not in fits]
         for region in fits[:3]:
             offset, length = self.span(region)
             groups.append(s.Threads(1, (self.touching(region, offset, length),)))
