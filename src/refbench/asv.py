@@ -1,9 +1,9 @@
 """What the asv benchmarks of any later commit call in the refbench that is being measured.
 
 Benchmarks are read from the work tree of today and run against installs of older commits. So
-they call :func:`measure` and :func:`cell` only, each with the ``version`` of its meaning that
-they were written for, and the names on the axes (targets, mechanisms, cases) come from them:
-a name that this refbench does not know is simply not measured.
+they call :func:`measure`, :func:`cell` and :func:`worked_out` only, each with the ``version`` of
+its meaning that they were written for, and the names on the axes (targets, mechanisms, cases)
+come from them: a name that this refbench does not know is simply not measured.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import functools
 import math
 import os
 import sys
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,17 +28,20 @@ from refbench.grammar import Spec, suggest
 from refbench.journal import Header, Journal
 from refbench.plan import Plan, Request, select_mechanisms, select_workloads, split_specs
 from refbench.plugins import Registry, registry
-from refbench.runner import execute
+from refbench.program import Program
+from refbench.runner import execute, open_target
 from refbench.samples import Measurement, Run
 from refbench.version import VERSION
-from refbench.words import Capabilities, Cell
+from refbench.words import Capabilities, Cell, Pattern
 
 INTERFACE = 1
-"""The version of what :func:`measure` and :func:`cell` mean."""
+"""The version of what these three mean."""
 RUNS = 3
 ITERATIONS = 2
 """Fresh processes a cell, and samples in each beside the warm-up: few, because the history
 gains its strength from many commits."""
+MOST_SECONDS = 60.0
+"""How long the simulator may work on one program."""
 JOURNALS = Path(".asv/journals")
 """Where the journals are kept, under the directory of asv.conf.json."""
 TARGETS_VARIABLE = "REFBENCH_TARGETS"
@@ -257,3 +262,35 @@ class _Quiet:
 
     def note(self, text: str) -> None:
         _say(text)
+
+
+def worked_out(
+    program: Program, mechanism: str, *, runs: int = 3, version: int = INTERFACE
+) -> tuple[tuple[float, ...], int]:
+    """What the simulator itself costs: seconds of each of ``runs`` runs of ``program``, and the
+    most bytes that Python and NumPy had allocated in one more.
+
+    :raises NotImplementedError: when there is no simulator, or it does not carry the program.
+    """
+    _check(version)
+    found = registry()
+    text = Spec.parse(mechanism, what="mechanism")
+    spec = found.mechanism(text).canonical(text)
+    cell = Cell(f"program:{program.name}", spec, Pattern(), program)
+    try:
+        _, session = open_target(found, "simulator")
+    except RefbenchError as error:
+        raise NotImplementedError(str(error)) from None
+    with session:
+        seconds = []
+        for _ in range(runs):
+            began = time.perf_counter()
+            run = session.run(cell, 0, MOST_SECONDS)
+            seconds.append(time.perf_counter() - began)
+            if run.failure is not None:
+                raise NotImplementedError(run.failure.message)
+        tracemalloc.start()
+        session.run(cell, 0, MOST_SECONDS)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    return tuple(seconds), peak
