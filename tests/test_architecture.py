@@ -63,6 +63,8 @@ def test_every_part_of_the_core_has_its_place() -> None:
 
 def test_every_file_that_it_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    roots = (CORE, ROOT, CORE / "native")
+    simulator = ROOT / "backends" / "refbench_simulator"
+    differential = ROOT / "tests" / "backends" / "simulator" / "differential"
+    roots = (CORE, ROOT, CORE / "native", simulator, simulator / "model", differential)
     for name in re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.(?:py|c|h)|(?:[a-z_]+/)+)`", text):
         assert any((root / name).exists() for root in roots), name
