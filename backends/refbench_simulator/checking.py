@@ -16,6 +16,7 @@ from refbench.samples import Observation
 from refbench_simulator import kernel_access, storing
 from refbench_simulator.comparing import Bytes, Probe, Wrong, joined
 from refbench_simulator.content import PATTERN, ZERO
+from refbench_simulator.detail import Finer
 from refbench_simulator.model import faults
 from refbench_simulator.model.machine import Machine, Trapped
 from refbench_simulator.model.space import NO_FILE, AddressSpace, Pte
@@ -155,6 +156,9 @@ class Observer:
 
         :raises CellError: for a bad outcome, where not all are to be observed.
         """
+        if not seen.ok and self.machine.rows.scatters:
+            # Where it went wrong is not where it is taken to be.
+            raise Finer
         if not self._all:
             if not seen.ok:
                 raise explain(seen, trapped=trapped)

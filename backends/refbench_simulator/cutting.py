@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from refbench_simulator.arrays import ascending
 from refbench_simulator.detail import Detail
 from refbench_simulator.places import MOST_ORDERED, Pages, Reach, reach
 from refbench_simulator.regions import Region, everything
+from refbench_simulator.scattering import Scatter, lone_touch, scattered, touched
 
 MOST_ROWS = 1 << 23
 """Rows that one program may have: some 300 MB of columns."""
@@ -81,6 +83,10 @@ def slim(column: Pages) -> Pages:
     return column
 
 
+def _places(touch: p.Touch) -> int:
+    return -(-touch.length // touch.stride)
+
+
 class Cutter:
     """Finds the cuts of every region: page numbers, from the region's start."""
 
@@ -101,6 +107,8 @@ class Cutter:
         self.regions = regions
         self.fixed: dict[int, list[Pages]] = {number: [] for number in regions}
         self.regular: dict[int, list[Reach]] = {number: [] for number in regions}
+        self.scatters: list[Scatter] = []
+        self.lone: dict[int, p.Touch] = {}
         self.links: list[p.Remap] = []
         self.moved: set[int] = set()
         # Which pages of a block nothing else shows differs from page to page.
@@ -108,6 +116,7 @@ class Cutter:
             isinstance(step, p.Advise) and step.advice == "pageout"
             for step in everything(program.steps)
         )
+        self._find_lone(list(everything(program.steps)))
         for step in everything(program.steps):
             self._note(step)
         for region in regions.values():
@@ -138,6 +147,9 @@ class Cutter:
             yield bounds[:-1], np.diff(bounds), one, 0 * one
             return
         regular = self.regular[region.number]
+        if region.number in self.lone:
+            yield from self._scattered(region, bounds)
+            return
         folds = self.traits.fold and bounds.size < 4096
         folds = folds and region.number not in self.detail.unfolded and not self.grain.most
         if not folds or not any(found.count >= self.fold_from for found in regular):
@@ -156,6 +168,41 @@ class Cutter:
             yield self._plain(region.number, low, start, inside)
             yield self._plain(region.number, start, start + period, inside, copies, period)
             yield self._plain(region.number, behind, high, inside)
+
+    def _find_lone(self, steps: list[p.Step]) -> None:
+        """Regions of whose pages only one large random touch tells some from the others."""
+        grain, traits = self.grain, self.traits
+        if self.detail.ordered or not traits.fold or traits.block or traits.apart:
+            return
+        if grain.huge or grain.most:
+            return
+        for number in self.regions:
+            touch = lone_touch(steps, number, grain.page_size, by_window=traits.file)
+            if touch is not None and self.fold_from <= touch.count < _places(touch):
+                self.lone[number] = touch
+
+    def _scattered(self, region: Region, bounds: Pages) -> Iterator[tuple[Pages, ...]]:
+        pages = touched(self.lone[region.number], self.grain.page_size)
+        base = region.base // self.grain.page_size
+        spans = [int(self.grain.entries**level) for level in range(1, LEVELS + 1)]
+        for low, high in pairwise(bounds.tolist()):
+            found = scattered(region.number, base, low, high, pages, spans)
+            if found is None:
+                yield self._around(pages, low, high)
+                continue
+            self.scatters.append(found)
+            yield self._around(pages, low, found.low)
+            edges = np.array([found.low, found.low + found.pages, found.high], np.int64)
+            one = np.ones(2, np.int64)
+            yield edges[:-1], np.diff(edges), one, 0 * one
+            yield self._around(pages, found.high, high)
+
+    def _around(self, pages: Pages, low: int, high: int) -> tuple[Pages, ...]:
+        """The rows of a range some of whose pages are told apart from the others."""
+        mine = pages[slice(*np.searchsorted(pages, (low, high)))]
+        cuts = ascending(np.array([low, high], np.int64), mine, mine + 1)
+        one = np.ones(cuts.size - 1, np.int64)
+        return cuts[:-1], np.diff(cuts), one, 0 * one
 
     def _period(self, regular: list[Reach], low: int, high: int) -> int:
         size = self.grain.page_size
@@ -245,6 +292,8 @@ class Cutter:
 
     def _note(self, step: p.Step) -> None:
         match step:
+            case p.Touch() if step == self.lone.get(step.region):
+                self._range(step.region, step.offset, step.length)
             case p.Touch() | p.Expect():
                 both = isinstance(step, p.Touch) and step.access == "readwrite"
                 found = reach(step, self.most_ordered)

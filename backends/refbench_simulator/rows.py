@@ -27,6 +27,7 @@ from refbench_simulator.cutting import (
 from refbench_simulator.detail import Detail
 from refbench_simulator.places import MOST_ORDERED, Pages, Reach, reach
 from refbench_simulator.regions import find_regions
+from refbench_simulator.scattering import gathered
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Rows:
         self._most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
         cutter = Cutter(program, self.regions, grain, traits, fold_from, detail)
         pieces = [cutter.cut(region) for region in self.regions.values()]
+        self.scatters = cutter.scatters
+        """Ranges whose touched pages are taken to lie end to end."""
         self.first: dict[int, int] = {}
         self.behind: dict[int, int] = {}
         at = 0
@@ -125,8 +128,22 @@ class Rows:
     def _find(self, step: p.Touch | p.Expect) -> Visit:
         return self.reached(step.region, reach(step, self._most_ordered))
 
+    def parts(self, region: int, found: Reach) -> list[Reach]:
+        """Places in a region, where their pages are taken to lie."""
+        scatters = [scatter for scatter in self.scatters if scatter.region == region]
+        if found.chosen is None or not scatters:
+            return [found]
+        return gathered(found, scatters, self.page_size)
+
     def reached(self, region: int, found: Reach) -> Visit:
         """The rows of places in a region."""
+        parts = self.parts(region, found)
+        if len(parts) == 1 and parts[0] is found:
+            return self._reached(region, found)
+        rows = np.concatenate([self._reached(region, part).rows for part in parts])
+        return Visit(rows, replace(found, sorted=True), found.count)
+
+    def _reached(self, region: int, found: Reach) -> Visit:
         base = self.regions[region].base // self.page_size
         mine = self.of(region)
         pages = self.page[mine] - base

@@ -97,7 +97,8 @@ class SimulatorSession(Closing):
         samples: list[Sample] = []
         failure = None
         try:
-            setup = self._setup(cell)
+            # Who follows wants to see where pages really are.
+            setup = self._setup(cell, Detail(ordered=follower is not None))
             # All samples behind the warm-up are alike: checks marked `once` are the difference.
             alike = not _checks_once(cell.program)
             for index in range(1 if alike else min(iterations, 1) + 1):

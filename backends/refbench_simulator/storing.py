@@ -38,7 +38,8 @@ def stored(
     by a load, which comes before all stores to the same place."""
     base = rows.regions[step.region].base
     if trap is None:
-        yield _stamp(step, found, base)
+        for part in rows.parts(step.region, found):
+            yield _stamp(step, part, base)
         return
     place, address = first_access(rows, found, trap.row, base)
     if not loading:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from refbench_simulator.arrays import ascending
 from refbench_simulator.rows import Rows
+from refbench_simulator.scattering import Scatter
 
 Index = NDArray[np.int64]
 Numbers = NDArray[np.int32]
@@ -37,12 +38,18 @@ class Layout:
     """The tables that a program's rows can need: below the top level, lowest level first."""
 
     def __init__(self, rows: Rows, entries: int, levels: int = 3) -> None:
-        self.levels = tuple(_level(rows, entries ** (n + 1)) for n in range(levels))
+        self.levels = tuple(_level(rows, n, entries ** (n + 1)) for n in range(levels))
 
 
-def _level(rows: Rows, span: int) -> Level:
-    """Runs of tables that map ``span`` pages each."""
+def _level(rows: Rows, number: int, span: int) -> Level:
+    """Runs of tables, those of level ``number``, that map ``span`` pages each."""
     page, length, last = rows.page, rows.length, rows.last
+    if rows.scatters:
+        page, last = page.copy(), last.copy()
+    for scatter in rows.scatters:
+        # The touched pages and the others lie in the same tables, all over the range.
+        at, base = _place(rows, scatter)
+        last[at], page[at + 1] = base + scatter.high, base + scatter.low
     folded = (rows.copies > 1) & (rows.period % span == 0)
     behind = np.where(folded, page + length, last)
     low, high = page // span, -(-behind // span)
@@ -61,9 +68,24 @@ def _level(rows: Rows, span: int) -> Level:
         times = np.ones(first.size, np.int64)
         times[start + number] = np.repeat(rows.copies[folded], spans)
         count *= times
+    for scatter in rows.scatters:
+        at, _ = _place(rows, scatter)
+        low_run = int(index_low[at])
+        shown, there = scatter.tables[number], int(count[low_run : index_high[at]].sum())
+        if shown < there:
+            # One run of those that touched pages lie in, and one of all others.
+            count[low_run], count[low_run + 1] = shown, there - shown
+            index_high[at] = low_run + 1
     # The table at address 0 is there already: the process's own program and heap lie under it.
     count[first == 0] -= 1
     return Level(first, count, index_low, index_high)
+
+
+def _place(rows: Rows, scatter: Scatter) -> tuple[int, int]:
+    """The row of a scattered range's touched pages, and the page that its region begins at."""
+    base = rows.regions[scatter.region].base // rows.page_size
+    mine = rows.of(scatter.region)
+    return mine.start + int(np.searchsorted(rows.page[mine], base + scatter.low)), base
 
 
 class Tables:
