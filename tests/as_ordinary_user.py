@@ -28,7 +28,7 @@ SIMULATOR = (
 )
 PART = (
     "tests/backends/host",
-    *(f"tests/backends/simulator/{name}.py" for name in SIMULATOR),
+    *(f"tests/backends/simulator/{name}" for name in SIMULATOR),
     "tests/native",
     "tests/semantics",
     "tests/cli",
