@@ -130,6 +130,18 @@ def test_a_program_and_a_pattern_file_of_ones_own(
     assert found["report"]["sections"][0]["blocks"][0]["label"] == "program:mine"
 
 
+def test_a_program_without_phases_has_no_times_and_is_no_error(
+    as_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    program = tmp_path / "untimed.txt"
+    program.write_text("refbench-program 1\nmap 0 65536\nmeasure there\n")
+    out = tmp_path / "run"
+    found = as_json("run", "--program", program, "-m", "anon", "--runs", "1", "-o", out)
+    assert found["failures"] == {}
+    assert (out / "report.md").exists()
+    assert not (out / "pyperf.json").exists()
+
+
 def test_a_program_with_a_mistake_is_named_by_its_line(refbench: Refbench, tmp_path: Path) -> None:
     program = tmp_path / "wrong.txt"
     program.write_text("refbench-program 1\nmap 0 65536\nfrobnicate 0\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import msgspec
 
 from refbench.cli.places import Place
 from refbench.cli.screen import Screen
-from refbench.errors import StorageError
+from refbench.errors import StorageError, UsageError
 from refbench.samples import Measurement
 
 
@@ -30,16 +31,17 @@ def raw(measurements: Sequence[Measurement]) -> msgspec.Raw:
 def write(place: Place, measurements: Sequence[Measurement]) -> dict[str, Path]:
     """Write every report of a run beside its journal; the paths by what they are.
 
-    pyperf has no form for a run without a result: then that file is left out.
+    pyperf has no form for a run without a result, nor for one whose time and memory are zero, as
+    of a program without phases: then that file is left out.
 
     :raises StorageError: when one cannot be written; the journal has everything.
     """
     files = {"html": place.html, "markdown": place.markdown}
     write_html(place.html, measurements)
     write_markdown(place.markdown, measurements)
-    if any(measurement.good for measurement in measurements):
-        files["pyperf"] = place.pyperf
+    with contextlib.suppress(UsageError):
         write_pyperf(place.pyperf, measurements)
+        files["pyperf"] = place.pyperf
     return files
 
 

@@ -58,8 +58,8 @@ def suite(measurements: Sequence[Measurement]) -> pyperf.BenchmarkSuite:
                 benchmarks.append(benchmark)
     if not benchmarks:
         raise UsageError(
-            "There is no result to export for pyperf: every cell failed.",
-            remedy="The table says why; measure a mechanism that works here.",
+            "There is no result to export for pyperf: every cell failed, or took no time.",
+            remedy="The table says why; measure a mechanism that works here, with a phase to time.",
         )
     return pyperf.BenchmarkSuite(benchmarks)
 

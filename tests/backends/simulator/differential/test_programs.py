@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 
 import pytest
 from tests.backends.simulator.differential import bounds
 from tests.backends.simulator.differential.hunt import visit_all
+from tests.backends.simulator.differential.mutations import MUTATIONS
 from tests.backends.simulator.differential.pair import Pair, open_pair
 from tests.backends.simulator.differential.programs import ADVICE, MECHANISMS
 from tests.backends.simulator.differential.readings import PEAK, readings
 from tests.backends.simulator.differential.reduce import reduced, verbs
 from tests.backends.simulator.differential.skeleton import with_skeleton
+from tests.conftest import Refbench
 
 from refbench.plugins import registry
 from refbench.program import Program, Step, parse
@@ -132,3 +135,30 @@ def test_reducing_keeps_what_is_asked_for() -> None:
     small = reduced(program, lambda each: "fork" in verbs(each), 2000)
     assert verbs(small) == {"fork"}
     assert len(small.text().splitlines()) <= 8
+
+
+@pytest.mark.timeout(300)
+def test_a_disagreement_ends_in_a_small_program_that_runs_again(
+    monkeypatch: pytest.MonkeyPatch, refbench: Refbench, tmp_path: Path
+) -> None:
+    """A deliberate fault in the model, found by random programs and shrunk by hypothesis."""
+    (fault,) = (each for each in MUTATIONS if each.name == "dontneed-keeps")
+    fault.apply(monkeypatch)
+    with open_pair() as both:
+
+        def visit(program: Program, mechanism: str) -> None:
+            answer = both.ask(program, mechanism)
+            if answer.differences:
+                raise AssertionError(str(answer))
+
+        with pytest.raises(AssertionError) as caught:
+            visit_all(1000, 3, visit, mechanisms=("anon",))
+    told = str(caught.value)
+    text = told[told.index("refbench-program 1") : told.index("\nwhere ")]
+    program = parse(text)
+    assert len(text.splitlines()) <= 14, text
+    assert "dontneed" in verbs(program)
+    file = tmp_path / "small.program"
+    file.write_text(text, encoding="utf-8")
+    done = refbench("run", "--program", file, "-m", "anon", "-b", "host", "--runs", "1")
+    assert done.returncode == 0, done.stderr
