@@ -31,3 +31,17 @@ def sorted_search(column: Index, values: Index) -> Index:
     found = np.empty(values.size, np.int64)
     found[order] = np.searchsorted(column, values[order])
     return found
+
+
+def joined(parts: list[Index]) -> Index:
+    """One column out of several; a single one is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def slim(column: Index) -> Index:
+    """The same column; when all its numbers are equal, without memory for each."""
+    if column.size and (column == column[0]).all():
+        return np.broadcast_to(column[0], column.shape)
+    return column

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 
 from refbench import program as p
 from refbench.errors import Unsupported
-from refbench_simulator.arrays import ascending
+from refbench_simulator.arrays import ascending, joined
 from refbench_simulator.detail import Detail
 from refbench_simulator.places import MOST_ORDERED, Pages, Reach, reach
 from refbench_simulator.regions import Region, everything
@@ -41,6 +42,8 @@ class Traits:
     """Whether the first and the last page of a run fare differently from those between."""
     ordered: bool = False
     """Whether much depends on the order of touches."""
+    most: int = 0
+    """Touches of random pages behind which it is likely to be at its end; 0: any number."""
     fold: bool = True
     """Whether all copies of a repeating stretch fare alike."""
 
@@ -69,18 +72,13 @@ class Piece:
     period: Pages
 
 
-def joined(parts: list[Pages]) -> Pages:
-    """One column out of several; a single one is not copied."""
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def slim(column: Pages) -> Pages:
-    """The same column; when all its numbers are equal, without memory for each."""
-    if column.size and (column == column[0]).all():
-        return np.broadcast_to(column[0], column.shape)
-    return column
+def reach_of(
+    traits: Traits, fold_from: int, detail: Detail
+) -> Callable[[p.Touch | p.Expect], Reach]:
+    """How the places of steps are found: :func:`refbench_simulator.places.reach`."""
+    ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
+    most = 0 if detail.whole else traits.most
+    return partial(reach, most_ordered=ordered, most=most)
 
 
 def _places(touch: p.Touch) -> int:
@@ -101,7 +99,7 @@ class Cutter:
     ) -> None:
         self.grain, self.traits, self.fold_from = grain, traits, fold_from
         self.detail = detail
-        self.most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
+        self.reach = reach_of(traits, fold_from, detail)
         self.margin = grain.around if traits.file else 0
         """Pages behind a cut in which it makes another."""
         self.regions = regions
@@ -296,7 +294,7 @@ class Cutter:
                 self._range(step.region, step.offset, step.length)
             case p.Touch() | p.Expect():
                 both = isinstance(step, p.Touch) and step.access == "readwrite"
-                found = reach(step, self.most_ordered)
+                found = self.reach(step)
                 self._note_places(step.region, found, edges=both or self.traits.apart)
             case p.Protect() if step.protection == "read":
                 # A place that may be loaded from alone ends a touch that does both.

@@ -32,6 +32,8 @@ class Detail:
 
     ordered: bool = False
     """Random touches keep their order, however many there are."""
+    whole: bool = False
+    """All places of random touches are looked at, also where a limit should come before."""
     unfolded: frozenset[int] = frozenset()
     """Regions that are not folded."""
     cuts: frozenset[tuple[int, int]] = frozenset()
@@ -40,7 +42,7 @@ class Detail:
     def finer(self, wish: Finer) -> Detail:
         """What ``wish`` asks for, and what was there before."""
         if wish.region is None:
-            return replace(self, ordered=True)
+            return replace(self, ordered=True, whole=self.ordered)
         cut = (wish.region, wish.page or 0)
         if wish.page is None or cut in self.cuts or len(self.cuts) >= MOST_CUTS:
             return replace(self, unfolded=self.unfolded | {wish.region})

@@ -262,6 +262,8 @@ class Interpreter:
         walk = touching.walk(space, visit.rows, visit.reach, step)
         if walk.trap is not None and self.machine.disordered:
             raise Finer
+        if walk.trap is None and visit.reach.short:
+            raise Finer
         self.machine.disordered = False
         if step.access != "read":
             stamps = storing.stored(rows, step, visit.reach, walk.trap, loading=walk.loading)

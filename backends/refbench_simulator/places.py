@@ -65,6 +65,8 @@ class Reach:
     """One behind the last place."""
     chosen: Pages | None = None
     backward: bool = False
+    short: int = 0
+    """How many places the touch has where only the first ones are looked at; else 0."""
     sorted: bool = False
     """Whether a random order of all places was given up for an ascending one."""
 
@@ -99,10 +101,11 @@ class Reach:
         return np.asarray(found, dtype=np.bool_)
 
 
-def reach(step: Touch | Expect, most_ordered: int = MOST_ORDERED) -> Reach:
+def reach(step: Touch | Expect, most_ordered: int = MOST_ORDERED, most: int = 0) -> Reach:
     """The places of a touch, or of a check, which reads every stride-th byte.
 
-    ``most_ordered``: from how many places on a random order of all of them is given up.
+    ``most_ordered``: from how many places on a random order of all of them is given up; ``most``:
+    how many places of a random order are looked at, 0: all.
     """
     places = -(-step.length // step.stride)
     end = step.offset + step.length
@@ -111,8 +114,9 @@ def reach(step: Touch | Expect, most_ordered: int = MOST_ORDERED) -> Reach:
     count = min(step.count or places, places)
     order: Order = step.order
     if order == "random" and (count < places or places <= most_ordered):
-        chosen = permuted(places, step.seed, count)
-        return Reach(step.offset, step.stride, step.size, end, 0, places, chosen)
+        short = count if 0 < most < count and not step.shared else 0
+        chosen = permuted(places, step.seed, most if short else count)
+        return Reach(step.offset, step.stride, step.size, end, 0, places, chosen, short=short)
     first, last = (places - count, places) if order == "backward" else (0, count)
     backward = order == "backward"
     return Reach(

@@ -14,18 +14,17 @@ import numpy as np
 
 from refbench import program as p
 from refbench.errors import Unsupported
-from refbench_simulator.arrays import sorted_search
+from refbench_simulator.arrays import joined, slim, sorted_search
 from refbench_simulator.cutting import (
     FOLD_FROM,
     MOST_ROWS,
     Cutter,
     Grain,
     Traits,
-    joined,
-    slim,
+    reach_of,
 )
 from refbench_simulator.detail import Detail
-from refbench_simulator.places import MOST_ORDERED, Pages, Reach, reach
+from refbench_simulator.places import Pages, Reach
 from refbench_simulator.regions import find_regions
 from refbench_simulator.scattering import gathered
 
@@ -60,7 +59,7 @@ class Rows:
         if traits.ordered:
             detail = replace(detail, ordered=True)
         self.ordered = detail.ordered
-        self._most_ordered = MOST_ORDERED if detail.ordered else min(fold_from, MOST_ORDERED)
+        self._reach = reach_of(traits, fold_from, detail)
         cutter = Cutter(program, self.regions, grain, traits, fold_from, detail)
         pieces = [cutter.cut(region) for region in self.regions.values()]
         self.scatters = cutter.scatters
@@ -126,7 +125,7 @@ class Rows:
         return known[1]
 
     def _find(self, step: p.Touch | p.Expect) -> Visit:
-        return self.reached(step.region, reach(step, self._most_ordered))
+        return self.reached(step.region, self._reach(step))
 
     def parts(self, region: int, found: Reach) -> list[Reach]:
         """Places in a region, where their pages are taken to lie."""
@@ -159,7 +158,7 @@ class Rows:
                 # The bytes of one place are accessed by ascending address all the same.
                 place = -(-(behind * self.page_size - found.offset) // found.stride)
                 rows = rows[np.lexsort((rows, -np.minimum(place, found.last)))]
-        return Visit(mine.start + rows, found, found.count)
+        return Visit(mine.start + rows, found, found.short or found.count)
 
     def _in_order(self, pages: Pages, found: Reach) -> Pages:
         assert found.chosen is not None

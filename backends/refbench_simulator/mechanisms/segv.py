@@ -37,7 +37,7 @@ class Segv(Model):
     def traits(cls, options: Values, kernel: Kernel) -> Traits:
         """The first page of a run gets an ``anon_vma`` before the next one is opened; which
         VMAs merge depends on the order."""
-        return Traits(apart=True, ordered=True)
+        return Traits(apart=True, ordered=True, most=kernel.max_map_count)
 
     def setup(self, space: AddressSpace) -> None:
         """Take the signal."""

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.backends.simulator.regular import Drawing, kernel
 from tests.backends.simulator.test_folding import NEVER, run, sparse
 
-from refbench.program import Program
+from refbench.program import Map, Measure, Phase, Program, Touch
+from refbench_simulator.cutting import Traits
 from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanisms.segv import Segv
 
@@ -38,3 +39,23 @@ def test_the_wall_is_at_the_same_page(order: str, limit: int) -> None:
     steps = sparse(16 << 20, 16, order=order).steps
     for observe in (False, True):
         check_same(Program("wall", steps, observe), Kernel(max_map_count=limit))
+
+
+@pytest.mark.parametrize(
+    ("pages", "count", "limit"), [(4096, 900, 300), (4096, 4096, 300), (300, 300, 280)]
+)
+@pytest.mark.parametrize("observe", [False, True])
+def test_touches_behind_the_wall_are_not_looked_at(
+    pages: int, count: int, limit: int, observe: bool
+) -> None:
+    """Or all of them are, where the wall does not come: neighbours merge."""
+    touch = Touch(0, 0, pages << 12, "write", 4096, order="random", seed=5, count=count)
+    steps = (Map(0, pages << 12), Phase("touch"), touch, Measure("touch"))
+    program, machine = Program("short", steps, observe), Kernel(max_map_count=limit)
+    short = run(program, "segv", machine, NEVER)
+    with pytest.MonkeyPatch.context() as patch:
+        traits = classmethod(lambda cls, options, kernel: Traits(apart=True, ordered=True))
+        patch.setattr(Segv, "traits", traits)
+        whole = run(program, "segv", machine, NEVER)
+    assert short.failure == whole.failure
+    assert short.samples == whole.samples
