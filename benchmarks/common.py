@@ -10,7 +10,7 @@ from typing import Any
 
 from refbench.asv import cell, measure
 
-TARGETS = ("host",)
+TARGETS = ("host", "simulator")
 MECHANISMS = (
     "anon",
     "ksm",

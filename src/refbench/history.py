@@ -3,8 +3,8 @@
 asv measures and keeps the numbers; it has no place for what the numbers depend on besides the
 machine. So this names the machine neutrally, runs ``asv run``, and then writes the environment
 of every measured commit (kernel, settings, hashes of agent and compiler) to
-``results/MACHINE/environments.jsonl``. Targets whose clock counts instructions give the same
-numbers on every machine: record those under a machine name of their own.
+``results/MACHINE/environments.jsonl``. Targets that give the same numbers on every machine are
+recorded under a machine name of their own, about which nothing else is told.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ import click
 import msgspec
 
 from refbench import journal as journals
-from refbench.asv import JOURNALS
-from refbench.errors import RefbenchError, StorageError
+from refbench.asv import JOURNALS, TARGETS_VARIABLE
+from refbench.errors import RefbenchError, StorageError, UsageError
 from refbench.samples import Environment
 
 RESULTS = Path("results")
 ENVIRONMENTS = "environments.jsonl"
+REFERENCE = "reference"
+EVERYWHERE = {"simulator": "modelled"}
+"""Targets whose numbers are the same wherever they are taken, and the machine that stands for
+all of them."""
 _GIB = 1 << 30
 
 
@@ -45,16 +49,16 @@ class Recorded:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--machine",
-    default="reference",
-    show_default=True,
-    help="The name under which results are kept; never the host name.",
+    help="The name under which results are kept; never the host name. Default: reference, or"
+    " modelled for REFBENCH_TARGETS=simulator.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def main(machine: str, arguments: tuple[str, ...]) -> None:
+def main(machine: str | None, arguments: tuple[str, ...]) -> None:
     """Record commits with asv. ARGUMENTS go to `asv run`: a range such as HEAD~5..HEAD,
     --skip-existing-successful, and so on.
     """
     try:
+        machine = machine_for(os.environ.get(TARGETS_VARIABLE) or "host", machine)
         introduce(machine)
         command = [sys.executable, "-m", "asv", "run", "--machine", machine, *arguments]
         status = subprocess.run(command, check=False).returncode
@@ -66,11 +70,39 @@ def main(machine: str, arguments: tuple[str, ...]) -> None:
     sys.exit(status)
 
 
+def machine_for(targets: str, machine: str | None) -> str:
+    """The machine under whose name the numbers of ``targets`` (commas between them) are kept.
+
+    :raises UsageError: when some of them depend on the machine and others do not, or when
+        ``machine`` is a name of the other kind.
+    """
+    kinds = {EVERYWHERE.get(target.strip(), "") for target in targets.split(",")}
+    own = max(kinds)
+    if len(kinds) > 1:
+        raise UsageError(
+            f"Of {targets}, some give the same numbers on every machine and some do not.",
+            remedy=f"Record {' and '.join(EVERYWHERE)} apart: one history, two machines.",
+        )
+    if machine is None:
+        return own or REFERENCE
+    if (machine in EVERYWHERE.values()) != bool(own):
+        raise UsageError(
+            f"The results of {targets} do not belong to the machine {machine}.",
+            remedy=f"Use --machine {own}." if own else f"Use --machine {REFERENCE}.",
+        )
+    return machine
+
+
 def introduce(machine: str) -> None:
     """Tell asv about the machine: architecture, processors and memory, nothing that names it.
 
-    asv keeps that in ``.asv-machine.json`` in the home directory; other entries stay.
+    Of one that stands for all machines there is nothing to tell. asv keeps that in
+    ``.asv-machine.json`` in the home directory; other entries stay.
     """
+    if machine in EVERYWHERE.values():
+        facts = dict.fromkeys(("os", "arch", "cpu", "num_cpu", "ram"), "any")
+        asv.machine.MachineCollection.save(machine, {"machine": machine, **facts})
+        return
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     asv.machine.MachineCollection.save(
         machine,

@@ -6,7 +6,9 @@ import ast
 import importlib
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from refbench.journal import Header, Journal, read
 from refbench.metrics import find
 from refbench.plan import Request
 from refbench.plugins import registry
+from refbench.program import parse
 from refbench.samples import (
     CellId,
     Environment,
@@ -93,6 +96,17 @@ def test_samples_of_all_runs_without_warm_up(journal: str) -> None:
 
 def test_overhead_is_of_runs_and_not_of_samples(journal: str) -> None:
     assert ask(journal, metric="overhead") == {"samples": [0.008, 0.002], "number": 1}
+
+
+def test_a_model_has_no_overhead(tmp_path: Path) -> None:
+    path = tmp_path / "modelled.jsonl"
+    header = Header(refbench="x", started="", targets=("simulator",), request=Request())
+    with Journal.create(path, header) as journal:
+        session = journal.session(replace(environment("simulator"), clock="modelled"))
+        journal.append(session, 0, cell_id("memfd"), run(10, 20, wall_ns=9_000_000))
+    with pytest.raises(NotImplementedError):
+        ask(str(path), metric="overhead", target="simulator")
+    assert ask(str(path), target="simulator") == {"samples": [1e-8, 2e-8], "number": 1}
 
 
 def test_a_failed_cell_is_not_raised(journal: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +198,8 @@ class TestSuites:
             spec = Spec.parse(name)
             assert str(known.mechanism(spec).canonical(spec)) == name
         assert set(cases) <= set(known.cases)
-        assert "host" in targets
+        assert set(targets) == {"host", "simulator"}
+        assert set(targets) <= set(known.backends)
 
     @pytest.mark.parametrize(
         "name", ["sparse_touch", "dense_touch", "fork_after_alloc", "alloc_churn"]
@@ -203,15 +218,61 @@ class TestSuites:
         assert {preset.workload.name for preset in presets} == {workload.name}
 
     def test_they_import_nothing_but_the_versioned_functions(self, repository: Path) -> None:
-        asked = set()
+        asked, attributes = set(), set()
         for path in (repository / "benchmarks").glob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
                     asked |= {name.name for name in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module:
                     asked |= {f"{node.module}.{name.name}" for name in node.names}
+                elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    attributes |= {node.attr} if node.value.id == "asv" else set()
         ours = {name for name in asked if name.startswith("refbench")}
-        assert ours == {"refbench.asv.cell", "refbench.asv.measure"}
+        # What is newer than the oldest commits of the history is looked for, not imported.
+        assert ours == {"refbench.asv", "refbench.asv.cell", "refbench.asv.measure"}
+        assert attributes == {"worked_out"}
+
+
+class TestGrowth:
+    """The benchmarks of the simulator itself."""
+
+    @pytest.fixture(autouse=True)
+    def root(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(str(repository))
+        monkeypatch.delenv(history.TARGETS_VARIABLE, raising=False)
+
+    @pytest.fixture
+    def suite(self) -> Any:
+        return importlib.import_module("benchmarks.simulator")
+
+    def test_the_largest_programs_are_those_of_the_aims(self, suite: Any) -> None:
+        largest = {name: suite.program(name, suite.DOUBLED[-1]) for name in suite.PROGRAMS}
+        assert all(parse(text).name == f"{name}-10" for name, text in largest.items())
+        assert "\nmap 0 8796093022208\n" in largest["sparse-16"]
+        assert " write 65536\n" in largest["sparse-16"]
+        assert " write 16777216\n" in largest["sparse-4096"]
+        assert "count=1024000\n" in largest["scattered"]
+        assert " write 8388608 order=random" in largest["random"]
+        assert "\nmap 0 68719476736\n" in largest["dense"]
+        assert "\nrepeat 1024\n" in largest["forks"]
+
+    @pytest.mark.parametrize("name", ["dense", "forks", "random", "scattered", "sparse-16"])
+    def test_time_and_memory_stay_within_the_aims(self, suite: Any, name: str) -> None:
+        for mechanism in suite.MECHANISMS:
+            found = history.worked_out(suite.program(name, 10), mechanism, runs=1)
+            assert found is not None
+            seconds, peak = found
+            assert seconds[0] < (10 if name in ("random", "scattered") else 1), mechanism
+            assert peak < 100e6, mechanism
+
+    def test_what_is_not_there_is_not_available(
+        self, suite: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert history.worked_out(suite.program("dense", 0), "mte-eager") is None
+        monkeypatch.setenv(history.TARGETS_VARIABLE, "simulator")
+        assert history.worked_out(suite.program("dense", 0), "anon") is None
+        with pytest.raises(NotImplementedError):
+            suite.Growth().setup({}, "dense", "anon", 0)
 
 
 def camel(name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("asv", reason="the extra `asv` is not installed")
 
 from refbench import asv, history
-from refbench.errors import StorageError
+from refbench.errors import StorageError, UsageError
 from refbench.journal import Header, Journal
 from refbench.plan import Request
 from refbench.samples import Environment
@@ -97,3 +97,22 @@ def test_the_machine_is_introduced_without_its_name(
 )
 def test_whose_build_a_kernel_is_is_not_published(kernel: str, release: str) -> None:
     assert history.published(replace(HOST, kernel=kernel)).kernel == release
+
+
+def test_what_is_the_same_everywhere_is_kept_under_a_machine_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert history.machine_for("host", None) == "reference"
+    assert history.machine_for("host", "lab") == "lab"
+    assert history.machine_for("simulator", None) == "modelled"
+    for targets, machine in (
+        ("host,simulator", None),
+        ("simulator", "reference"),
+        ("host", "modelled"),
+    ):
+        with pytest.raises(UsageError):
+            history.machine_for(targets, machine)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    history.introduce("modelled")
+    (told,) = [path.read_text() for path in tmp_path.glob(".asv-machine.json")]
+    assert set(json.loads(told)["modelled"].values()) == {"any", "modelled"}
