@@ -115,8 +115,11 @@ class Cutter:
             for step in everything(program.steps)
         )
         self._find_lone(list(everything(program.steps)))
-        for step in everything(program.steps):
-            self._note(step)
+        for top in program.steps:
+            for step in everything((top,)):
+                self._note(step)
+            if isinstance(top, p.Touch) and self.reach(top).short and not program.observe_all:
+                break  # The signal that ends it is likely to end the run, too.
         for region in regions.values():
             pages = [0, *(size // grain.page_size for size in region.sizes)]
             self.fixed[region.number].append(np.array(pages, np.int64))
