@@ -74,8 +74,7 @@ FLEET = Program(
 
 
 def fleet() -> Iterator[str]:
-    # The other three are in the manual too; working all of them out takes half a minute.
-    for mechanism in ("anon", "refpage"):
+    for mechanism in ("anon", "memset", "memfd-full", "uffd-sigbus:atfork", "refpage"):
         answer = work_out("simulator", FLEET, mechanism)
         yield line(f"`{mechanism}`", *figures(answer, "touch", "child"))
 
