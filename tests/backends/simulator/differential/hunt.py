@@ -7,12 +7,25 @@ from collections.abc import Callable, Sequence
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.backends.simulator.differential import bounds
 from tests.backends.simulator.differential.programs import MECHANISMS, programs
+from tests.backends.simulator.differential.reduce import reduced
 
+from refbench.errors import RefbenchError
 from refbench.program import Program
 
-Visit = Callable[[Program, str], None]
+Visit = Callable[[Program, str], str | None]
+"""What is wrong with a program, or nothing."""
 EACH = 2
 """Of hypothesis's examples for a seed the first is always the simplest program there is."""
+TRIALS = 300
+"""Programs tried to make one smaller after hypothesis: it leaves steps of one kind in a row."""
+
+
+class Disagreement(AssertionError):
+    """What is wrong with ``program``, the smallest that was found."""
+
+    def __init__(self, program: Program, told: str) -> None:
+        super().__init__(told)
+        self.program = program
 
 
 def visit_all(
@@ -25,8 +38,8 @@ def visit_all(
 ) -> int:
     """``visit`` at least ``count`` different programs, the mechanisms in turn; returns how many.
 
-    ``number`` is the seed of them all. A visit that raises ends the hunt: hypothesis shrinks
-    the program and raises for the smallest one.
+    ``number`` is the seed of them all. A visit with an answer ends the hunt: hypothesis shrinks
+    the program, steps that it left are tried singly, and the smallest is a ``Disagreement``.
     """
     seen: set[tuple[str, str]] = set()
     turn = 0
@@ -61,7 +74,21 @@ def _visit_one(
     @given(programs(mechanism, bounds.PAGE, evicts=not bounds.has_swap()))
     def try_it(program: Program) -> None:
         if (mechanism, program.text()) not in seen:
-            visit(program, mechanism)
+            if told := visit(program, mechanism):
+                raise Disagreement(program, told)
             seen.add((mechanism, program.text()))
 
-    try_it()
+    try:
+        try_it()
+    except Disagreement as found:
+        if not shrink:
+            raise
+
+        def still(program: Program) -> bool:
+            try:
+                return bool(visit(program, mechanism))
+            except RefbenchError:
+                return False
+
+        small = reduced(found.program, still, TRIALS)
+        raise Disagreement(small, visit(small, mechanism) or str(found)) from None

@@ -1,6 +1,6 @@
 """Making a disagreeing program smaller, quickly: what is not needed for it is left out.
 
-hypothesis shrinks better and takes longer; this is for a survey of many programs.
+hypothesis shrinks numbers better and takes longer; this alone is for a survey of many programs.
 """
 
 from __future__ import annotations

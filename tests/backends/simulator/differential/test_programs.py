@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.backends.simulator.differential import bounds
-from tests.backends.simulator.differential.hunt import visit_all
+from tests.backends.simulator.differential.hunt import Disagreement, visit_all
 from tests.backends.simulator.differential.mutations import MUTATIONS
 from tests.backends.simulator.differential.pair import Pair, open_pair
 from tests.backends.simulator.differential.programs import ADVICE, MECHANISMS
@@ -146,16 +146,16 @@ def test_a_disagreement_ends_in_a_small_program_that_runs_again(
     fault.apply(monkeypatch)
     with open_pair() as both:
 
-        def visit(program: Program, mechanism: str) -> None:
+        def visit(program: Program, mechanism: str) -> str | None:
             answer = both.ask(program, mechanism)
-            if answer.differences:
-                raise AssertionError(str(answer))
+            return str(answer) if answer.differences else None
 
-        with pytest.raises(AssertionError) as caught:
+        with pytest.raises(Disagreement) as caught:
             visit_all(1000, 3, visit, mechanisms=("anon",))
     told = str(caught.value)
     text = told[told.index("refbench-program 1") : told.index("\nwhere ")]
     program = parse(text)
+    assert program == caught.value.program
     assert len(text.splitlines()) <= 14, text
     assert "dontneed" in verbs(program)
     file = tmp_path / "small.program"
