@@ -93,6 +93,19 @@ class Crashed(Stable):
     kind = "crashed"
 
 
+class KernelFault(Stable):
+    """The kernel of the target reported a fault of its own while the cell ran.
+
+    ``log`` has the lines of its log that say so.
+    """
+
+    kind = "kernel-fault"
+
+    def __init__(self, message: str, *, log: tuple[str, ...], remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.log = log
+
+
 class NoAnswer(Transient):
     """The agent's end record did not arrive: lost connection, killed from outside, deadline."""
 

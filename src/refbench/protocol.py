@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from refbench.backend import Answer
-from refbench.errors import CellError, Crashed, LimitHit, NoAnswer
+from refbench.errors import CellError, Crashed, KernelFault, LimitHit, NoAnswer
 from refbench.samples import Failure, Sample
 
 _END = re.compile(r"end rc=(\d+) sha256=([0-9a-f]{64})\Z")
@@ -224,6 +224,7 @@ def _look(answer: Answer) -> str:
 def failure_of(error: CellError, log: Sequence[str] = ()) -> Failure:
     """An error of a cell in the words of the journal."""
     wanted, limit = (error.wanted, error.limit) if isinstance(error, LimitHit) else (0, 0)
+    log = error.log if isinstance(error, KernelFault) else log
     return Failure(
         kind=error.kind,
         message=error.message,
