@@ -1,0 +1,1 @@
+"""Building kernels: source, patches, configuration, modules, and what is kept of them."""
