@@ -182,13 +182,15 @@ def select_mechanisms(registry: Registry, texts: Sequence[str]) -> tuple[Spec, .
 def select_workloads(
     registry: Registry, texts: Sequence[str], parameters: Sequence[tuple[str, str]] = ()
 ) -> list[tuple[Spec, str]]:
-    """``(workload, case or "")`` pairs that texts such as ``sparse-*`` or ``dense-read`` name.
+    """``(workload, case or "")`` pairs that texts such as ``sparse-*`` or ``dense-read`` name;
+    without any, the cases that are for the bench.
 
     :raises UsageError: for a name or option that does not exist.
     """
     both = sorted({*registry.cases, *registry.workloads})
     chosen: dict[tuple[Spec, str], None] = {}
-    for text in split_specs(texts or list(registry.cases), both):
+    bench = [case.name for case in registry.cases.values() if case.bench]
+    for text in split_specs(texts or bench, both):
         if _is_glob(text):
             # A glob stands for cases; for workloads only where it matches no case.
             try:

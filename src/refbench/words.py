@@ -208,6 +208,8 @@ class Case:
     name: str
     workload: Spec
     summary: str
+    bench: bool = True
+    """Whether it is measured, too, where nobody names any."""
 
 
 @dataclass(frozen=True, slots=True)

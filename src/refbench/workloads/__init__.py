@@ -1,7 +1,7 @@
 """The workloads: each a module that turns parameters into a program."""
 
 from refbench.words import Workload
-from refbench.workloads import alloc_churn, fork_after_alloc, pressure, touch
+from refbench.workloads import alloc_churn, fork_after_alloc, pressure, touch, v4_microbench
 from refbench.workloads.cases import CASES
 
 WORKLOADS: tuple[Workload, ...] = (
@@ -10,6 +10,7 @@ WORKLOADS: tuple[Workload, ...] = (
     fork_after_alloc.WORKLOAD,
     alloc_churn.WORKLOAD,
     pressure.WORKLOAD,
+    v4_microbench.WORKLOAD,
 )
 
 __all__ = ["CASES", "WORKLOADS"]
