@@ -16,7 +16,7 @@ from refbench_simulator.model.accounting import entries_of
 from refbench_simulator.model.folios import KEPT, LAZY
 from refbench_simulator.model.machine import File, Machine
 from refbench_simulator.model.mapping import count_file, zap
-from refbench_simulator.model.space import NO_FILE, AddressSpace, Prot, Pte
+from refbench_simulator.model.space import AddressSpace, Prot, Pte
 
 Index = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -228,8 +228,3 @@ def unmappable(space: AddressSpace, rows: Index) -> Mask:
             mine = space.file[rows] == number
             found[mine] = away(file, space.pgoff[rows[mine]])
     return found
-
-
-def holds_file(space: AddressSpace) -> bool:
-    """Whether pages of some file are in swap."""
-    return bool((space.file != NO_FILE).any()) and any(file.out for file in space.machine.files)
