@@ -1,4 +1,4 @@
-"""Builds the agent and the launcher for an architecture, on demand, through the artefact cache.
+"""Builds the agent and what starts it for an architecture, on demand, through the artefact cache.
 
 The agent is one static program: its own sources, the mechanism library, and the C files of
 every registered mechanism, so that a plugin's mechanism needs nothing but its file.
@@ -161,6 +161,16 @@ def build_launcher(arch: str | None = None, *, cache: Cache | None = None) -> Bi
     """
     sources = sorted((NATIVE / "launcher").glob("*.c"))
     return build("launcher", sources, arch or host_arch(), cache or Cache.default())
+
+
+def build_guest(arch: str | None = None, *, cache: Cache | None = None) -> Binary:
+    """The first process of a virtual machine's guest of ``arch`` (this machine's by default).
+
+    :raises BackendError: without a compiler, and when it does not compile.
+    :raises StorageError: when the cache cannot be written.
+    """
+    sources = sorted((NATIVE / "guest").glob("*.c"))
+    return build("guest", sources, arch or host_arch(), cache or Cache.default())
 
 
 def build(name: str, sources: Sequence[Path], arch: str, cache: Cache) -> Binary:
