@@ -17,9 +17,10 @@ int mounts_make(void);
 void log_failure(const char *what);
 
 /* port.c: the byte stream to the host. What is put goes out with the next port_flush(). */
-int port_open(const char *name);
+int port_open(const char *name, bool stay_awake);
 int port_fd(void);
 bool port_pending(void);
+int port_patience(void);
 ssize_t port_line(char *line, size_t size);
 int port_take(void *data, size_t size);
 int port_skip(size_t size);
@@ -37,6 +38,8 @@ int answer(const char *what, bool done);
 
 /* runner.c: the launcher, and the one program that it may be running for us. */
 int runner_start(void);
+long runner_alignment(void);
+bool runner_busy(void);
 int runner_run(size_t size);
 int runner_kill(void);
 size_t runner_watch(struct pollfd *watched);

@@ -18,8 +18,11 @@
  * before the end, but when a megabyte is full. "ready VERSION" comes first of all, and before it a
  * "note WHAT ERRNO" for each setting that the kernel refused.
  *
- * With REFBENCH_ALIGN=SECONDS in the environment, which is the kernel's command line, programs
- * start when the monotonic clock is a multiple of that.
+ * With REFBENCH_ALIGN=SECONDS in the environment, which is the kernel's command line, the clock
+ * counts instructions, and an idle guest's time jumps from timer to timer while the host thinks. So
+ * waiting for the host keeps the CPU busy, which moves that clock by next to nothing, and
+ * programs start when it is a multiple of so many seconds: in every session the n-th program
+ * starts at the same time, and all that the kernel does periodically has the same phase in it.
  */
 #include "guest.h"
 
@@ -93,7 +96,8 @@ static int loop(void)
 		size_t count = runner_watch(watched + 1);
 
 		watched[0] = (struct pollfd){ .fd = port_fd(), .events = POLLIN };
-		if (poll(watched, count + 1, port_pending() ? 0 : -1) < 0 && errno != EINTR)
+		if (poll(watched, count + 1, runner_busy() && !port_pending() ? -1 :
+			 port_patience()) < 0 && errno != EINTR)
 			return -1;
 		if (runner_events(watched + 1, count))
 			return -1;
@@ -124,7 +128,7 @@ static int start(const char **failed)
 	if (mounts_make())
 		return -1;
 	*failed = "port " PORT;
-	if (port_open(PORT))
+	if (port_open(PORT, runner_alignment() > 0))
 		return -1;
 	*failed = "launcher";
 	if (take_precedence() || runner_start())

@@ -18,6 +18,7 @@
 #define LOOKS 1000	/* for the port, 10 ms apart */
 
 static int port = -1;
+static bool awake;
 static char *in, *out;
 static size_t in_at, in_end, out_end;
 
@@ -54,7 +55,7 @@ static int find(const char *name)
 		if (entry->d_name[0] == '.' || !has_name(entry->d_name, name))
 			continue;
 		if (snprintf(path, sizeof(path), "/dev/%s", entry->d_name) < (int)sizeof(path))
-			fd = open(path, O_RDWR | O_CLOEXEC);
+			fd = open(path, O_RDWR | O_CLOEXEC | (awake ? O_NONBLOCK : 0));
 	}
 	closedir(ports);
 	return fd;
@@ -71,10 +72,12 @@ static char *buffer_new(size_t size)
 	return buffer;
 }
 
-int port_open(const char *name)
+/* With stay_awake, waiting for the host keeps the CPU busy; see main.c. */
+int port_open(const char *name, bool stay_awake)
 {
 	const struct timespec pause = { .tv_nsec = 10000000 };
 
+	awake = stay_awake;
 	in = buffer_new(IN_SIZE);
 	out = buffer_new(OUT_SIZE);
 	if (!in || !out)
@@ -94,6 +97,12 @@ int port_fd(void)
 	return port;
 }
 
+/* Milliseconds for poll(2). */
+int port_patience(void)
+{
+	return awake || in_at < in_end ? 0 : -1;
+}
+
 bool port_pending(void)
 {
 	return in_at < in_end;
@@ -105,7 +114,7 @@ static int fill(void)
 
 	do
 		got = read(port, in, IN_SIZE);
-	while (got < 0 && errno == EINTR);
+	while (got < 0 && (errno == EINTR || errno == EAGAIN));
 	if (got <= 0) {
 		errno = got ? errno : EPIPE;
 		return -1;
@@ -174,7 +183,7 @@ int port_flush(void)
 	while (at < out_end) {
 		ssize_t written = write(port, out + at, out_end - at);
 
-		if (written < 0 && errno == EINTR)
+		if (written < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
 		if (written < 0)
 			return -1;

@@ -100,11 +100,23 @@ int runner_start(void)
 	}
 }
 
+/* Seconds; 0 on a clock that is not worth it. */
+long runner_alignment(void)
+{
+	const char *text = getenv("REFBENCH_ALIGN");
+
+	return text ? strtol(text, NULL, 10) : 0;
+}
+
+bool runner_busy(void)
+{
+	return running;
+}
+
 /* Every run begins at the same phase of whatever the kernel does periodically. */
 static int align(void)
 {
-	const char *text = getenv("REFBENCH_ALIGN");
-	long step = text ? strtol(text, NULL, 10) : 0;
+	long step = runner_alignment();
 	struct timespec now;
 	int rc;
 
