@@ -15,15 +15,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from refbench.backend import Answer, lines
+from refbench.backend import Answer
 from refbench.errors import BackendError
+from refbench.launched import Outcome
 from refbench.processes import MARK, kill_marked
 
-MAX_OUTPUT = 256 << 20
-"""Bytes of one agent's output; an agent that says more has gone wrong and is ended."""
 _READY_SECONDS = 30.0
 _DEATH_SECONDS = 60.0
 """How long an agent that was killed may take to give back its memory."""
@@ -99,27 +97,6 @@ class HostChannel:
         return launcher
 
 
-@dataclass(slots=True)
-class _Outcome:
-    """What is known so far of the program that runs."""
-
-    texts: tuple[bytearray, bytearray] = field(default_factory=lambda: (bytearray(), bytearray()))
-    status: str = ""
-    number: int = 0
-    facts: dict[str, str] = field(default_factory=dict)
-    late: bool = False
-
-    def answer(self) -> Answer:
-        return Answer(
-            stdout=lines(bytes(self.texts[0])),
-            stderr=lines(bytes(self.texts[1])),
-            returncode=self.number if self.status == "exit" else 0,
-            signal=0 if self.status == "exit" else self.number,
-            deadline_passed=self.late,
-            facts=self.facts,
-        )
-
-
 class _Launcher:
     """One launcher process and our end of its socket."""
 
@@ -192,14 +169,14 @@ class _Launcher:
             finally:
                 os.close(out_there)
                 os.close(err_there)
-            outcome = _Outcome()
+            outcome = Outcome()
             self._follow(outcome, out, err, end)
         finally:
             os.close(out)
             os.close(err)
         return outcome.answer()
 
-    def _follow(self, outcome: _Outcome, out: int, err: int, end: float) -> None:
+    def _follow(self, outcome: Outcome, out: int, err: int, end: float) -> None:
         """Read until the program has ended and its pipes are empty."""
         poll = select.poll()
         texts = {out: outcome.texts[0], err: outcome.texts[1]}
@@ -213,39 +190,22 @@ class _Launcher:
                 continue
             for descriptor, _ in poll.poll(left * 1000):
                 if descriptor == control:
-                    if self._take(outcome):
+                    if outcome.take(self._receive()):
                         poll.unregister(control)
                         end = time.monotonic() + _DEATH_SECONDS
                 elif not _read(descriptor, texts[descriptor]):
                     poll.unregister(descriptor)
                     del texts[descriptor]
-            if not outcome.status and sum(map(len, outcome.texts)) > MAX_OUTPUT:
+            if outcome.too_much:
                 self.socket.send(b"kill")
-                outcome.texts[0].clear()
-                outcome.texts[1][:] = b"It wrote more than refbench keeps and was ended.\n"
+                outcome.drop()
 
-    def _too_late(self, outcome: _Outcome) -> float:
+    def _too_late(self, outcome: Outcome) -> float:
         if outcome.late or outcome.status:
             raise TimeoutError("the agent did not die when it was killed")
         outcome.late = True
         self.socket.send(b"kill")
         return time.monotonic() + _DEATH_SECONDS
-
-    def _take(self, outcome: _Outcome) -> bool:
-        """One message; true when it says that the program has ended."""
-        kind, what, number = self._receive()
-        if kind == "ended":
-            outcome.status = what
-            outcome.number = int(number)
-            if what == "unborn":
-                outcome.facts["unborn"] = "killed between fork and exec"
-                outcome.texts[1].extend(b"The agent was killed between fork and exec.\n")
-            return True
-        reason = os.strerror(int(number))
-        if kind == "failed":
-            outcome.facts["not-started"] = f"{what}: {reason}"
-            outcome.texts[1].extend(f"The agent did not start: {what}: {reason}.\n".encode())
-        return False
 
     def _receive(self) -> list[str]:
         message = self.socket.recv(_MESSAGE)

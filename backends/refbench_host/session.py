@@ -7,25 +7,21 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from refbench import limits
 from refbench.agent import Binary
 from refbench.agent_session import AgentSession
 from refbench.backend import Answer
 from refbench.errors import LimitHit
 from refbench.grammar import format_size
 from refbench.housekeeping import SessionState
+from refbench.merging import KSM, KSM_FAST, merges
 from refbench.plugins import registry
-from refbench.program import Advise
 from refbench.protocol import AgentInfo, MechanismInfo
 from refbench.words import AVAILABLE, Availability, Cell
-from refbench_host import facts, limits
+from refbench_host import facts
 from refbench_host.cgroup import Hierarchy, MemoryCgroup, NoCgroupError, limit_left
 from refbench_host.channel import HostChannel
 
-KSM = Path("/sys/kernel/mm/ksm")
-KSM_FAST = {"smart_scan": "0", "pages_to_scan": "20000", "sleep_millisecs": "0", "run": "1"}
-"""So that ksmd is through with a cell's memory in moments; its defaults (100 pages every
-20 ms, admin-guide/mm/ksm.rst) take a quarter of an hour for a GiB. smart_scan, from Linux 6.7
-on, passes over addresses that it knows from the sample before."""
 _FRESH_SECONDS = 1.0
 """How long the free memory that was read last stands in for reading it again, for a cell that
 wants no more than half of it: reading costs a third of a millisecond."""
@@ -117,7 +113,7 @@ class HostSession(AgentSession):
         wanted = self._populated(cell)
         self._check_memory(cell, wanted)
         self._check_commit(cell)
-        if _merges(cell) and not self._ksm_is_on and self._can_switch_ksm():
+        if merges(cell) and not self._ksm_is_on and self._can_switch_ksm():
             for name, value in KSM_FAST.items():
                 if (KSM / name).exists():
                     self._state.set_knob(KSM / name, value)
@@ -201,12 +197,6 @@ class HostSession(AgentSession):
                 limit=left,
                 remedy="Take a smaller size, or: sysctl vm.overcommit_memory=0",
             )
-
-
-def _merges(cell: Cell) -> bool:
-    """Whether the mechanism, or the program itself, offers pages to KSM."""
-    offers = any(isinstance(s, Advise) and s.advice == "mergeable" for s in cell.program.steps)
-    return cell.mechanism.name == "ksm" or offers
 
 
 def _present(field: str) -> Availability:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import pytest
 
 from refbench.grammar import Spec, resolve
+from refbench.merging import KSM
 from refbench.program import Map, Phase, Program, Touch
 from refbench.words import Cell, Pattern
 from refbench_host.backend import HostBackend
-from refbench_host.session import KSM, HostSession
+from refbench_host.session import HostSession
 
 backend = HostBackend()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from refbench import program as p
+from refbench.limits import mapped, populated
 from refbench.plugins import registry
 from refbench.words import Mechanism
-from refbench_host.limits import mapped, populated
 
 PAGE = 4096
 MIB = 1 << 20
