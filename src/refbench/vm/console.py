@@ -1,0 +1,53 @@
+"""A guest's serial console: everything it says, in the order in which it said it.
+
+QEMU writes each byte to a file while the guest waits for that very byte. So whatever the guest
+logged before it answered through another way is in the file when the answer arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+_STAMP = re.compile(r"^(?:<\d+>)?\[ *(\d+\.\d{6})\](?:\[[^\]]*\])? ?")
+
+
+def strip_stamp(line: str) -> str:
+    """``line`` without the kernel's time stamp, and without the caller where printk names it."""
+    return _STAMP.sub("", line, count=1)
+
+
+def stamp(line: str) -> float | None:
+    """The kernel's time stamp in seconds since the guest's boot; ``None`` without one."""
+    found = _STAMP.match(line)
+    return float(found[1]) if found else None
+
+
+class Console:
+    """The console's log in ``path``, read further on each call."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._offset = 0
+        self._rest = b""
+        self._lines: list[str] = []
+
+    def read(self) -> int:
+        """Take in what came since; how many lines there are now. Costs one read of a file."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return len(self._lines)
+        if data:
+            self._offset += len(data)
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            self._lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
+        return len(self._lines)
+
+    def lines(self, start: int = 0) -> tuple[str, ...]:
+        """The whole lines so far from number ``start`` on, and the last, unfinished one."""
+        self.read()
+        rest = self._rest.decode(errors="replace").rstrip("\r")
+        return (*self._lines[start:], *([rest] if rest else []))
