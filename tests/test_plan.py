@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from refbench.errors import UsageError
+from refbench.estimate import Pace, pace
 from refbench.plan import Request, make_plan, split_specs
 from refbench.plugins import registry
+from refbench.words import Clock
 
 PAGE = 4096
 
@@ -99,6 +101,37 @@ def test_estimate_grows_with_the_work() -> None:
 
     assert seconds("64MiB", "uffd") > 3 * seconds("16MiB", "uffd")
     assert seconds("64MiB", "memfd") > seconds("64MiB", "memfd:block=512")
+
+
+@pytest.mark.parametrize(
+    ("clock", "runs", "iterations"),
+    [(Clock.REAL, 30, 3), (Clock.INSTRUCTIONS, 3, 1), (Clock.MODELLED, 1, 1)],
+)
+def test_how_often_follows_from_the_clock_unless_it_is_said(
+    clock: Clock, runs: int, iterations: int
+) -> None:
+    plan = make_plan(registry(), PAGE, Request(), clock=clock)
+    assert (plan.runs, plan.iterations) == (runs, iterations)
+    plan = make_plan(registry(), PAGE, Request(runs=7, iterations=5), clock=clock)
+    assert (plan.runs, plan.iterations) == (7, 5)
+
+
+def test_an_emulator_is_slower_and_a_model_does_not_care_for_sizes() -> None:
+    def seconds(size: str, pace: Pace) -> float:
+        request = Request(("memset",), (f"dense-touch:size={size}",), runs=1, iterations=1)
+        return make_plan(registry(), PAGE, request, pace=pace).seconds
+
+    for size in ("16MiB", "1GiB"):
+        assert seconds(size, Pace.EMULATED) > 5 * seconds(size, Pace.NATIVE)
+    assert seconds("1TiB", Pace.MODELLED) == seconds("4KiB", Pace.MODELLED) < 0.1
+
+
+def test_the_pace_is_told_by_the_clock_and_the_accelerator() -> None:
+    assert pace(Clock.MODELLED, {}) is Pace.MODELLED
+    assert pace(Clock.INSTRUCTIONS, {}) is Pace.EMULATED
+    assert pace(Clock.REAL, {"accel": "tcg"}) is Pace.EMULATED
+    assert pace(Clock.REAL, {"accel": "kvm"}) is Pace.NATIVE
+    assert pace(Clock.REAL, {}) is Pace.NATIVE
 
 
 def test_program_of_the_users_own() -> None:

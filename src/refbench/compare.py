@@ -3,7 +3,9 @@
 A difference is called a change by a rule that is fixed beforehand. Times and memory changed
 when the interval of the difference lies wholly beyond a threshold; the confidence is that of the
 whole cell, shared evenly between its metrics (Bonferroni). Deterministic counters changed when
-the values of the two sides do not overlap. docs/statistics.md says how often the rule is wrong.
+the values of the two sides do not overlap. On a clock that counts nothing is drawn at random, so
+times and memory are compared as counters are, and the threshold is kept: they changed when the
+ranges over the runs lie further apart than it. docs/statistics.md says how often the rule is wrong.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import numpy as np
 
 from refbench import metrics, readings, statistics
 from refbench.metrics import Metric
+from refbench.report import units
 from refbench.samples import CLOCK_NOTE, CellId, Environment, Measurement
 from refbench.statistics import Agreement, Interval, Values
+from refbench.words import Clock
 
 LOWER = 0.25
 """The quantile over runs at which times are compared. Interference only ever adds time, and on a
@@ -65,9 +69,10 @@ class Verdict(str, Enum):
 class Effect:
     """One metric of one cell on both sides.
 
-    ``a`` and ``b`` are in ``unit``: for times the quantile :data:`LOWER` over the runs, else
-    their median; for counters with the range in ``a_range`` and ``b_range``. ``ratio`` is b over
-    a, ``None`` where a may be zero.
+    ``a`` and ``b`` are in ``unit`` (seconds, instructions, bytes or a count): for times that were
+    measured the quantile :data:`LOWER` over the runs, else their median; for counters, and for all
+    on a clock that counts, with the range in ``a_range`` and ``b_range``. ``ratio`` is b over a,
+    ``None`` where a may be zero.
     """
 
     metric: str
@@ -231,9 +236,13 @@ def _effects(a: Measurement, b: Measurement, rule: Rule) -> tuple[Effect, ...]:
         for metric in map(metrics.find, COUNTERS)
         if (left := statistics.values(a, metric)) and (right := statistics.values(b, metric))
     ]
-    confidence = 1 - (1 - rule.confidence) / max(len(levels), 1)
+    if Clock(a.environment.clock).counts:
+        compared = [_counted_level(a, metric, left, right, rule) for metric, left, right in levels]
+    else:
+        confidence = 1 - (1 - rule.confidence) / max(len(levels), 1)
+        compared = [_level(a, metric, sides, rule, confidence) for metric, *sides in levels]
     return (
-        *(_level(a, metric, sides, rule, confidence) for metric, *sides in levels),
+        *compared,
         *(_counter(metric, left, right) for metric, left, right in counters),
     )
 
@@ -275,6 +284,37 @@ def _level(
     return Effect(metric.name, metric.unit, verdict, a, b, ratio, difference, note=note)
 
 
+def _counted_level(cell: Measurement, metric: Metric, a: Values, b: Values, rule: Rule) -> Effect:
+    """A time or a size that every run of a side should agree about."""
+    clock = cell.environment.clock
+    scale = units.amount(metric, 1.0, clock)
+    range_a, range_b = (
+        Agreement(low == high, low, high)
+        for low, high in ((one.medians.min() * scale, one.medians.max() * scale) for one in (a, b))
+    )
+    margin = rule.threshold * abs(a.median * scale) + metric.apart(cell.environment.page_size)
+    verdict = Verdict.SAME
+    if range_b.low > range_a.high + margin:
+        verdict = Verdict.MORE
+    elif range_b.high < range_a.low - margin:
+        verdict = Verdict.LESS
+    return Effect(
+        metric.name,
+        units.unit(metric, clock),
+        verdict,
+        a.median * scale,
+        b.median * scale,
+        a_range=range_a,
+        b_range=range_b,
+        note=_varying(range_a, range_b, "runs"),
+    )
+
+
+def _varying(a: Agreement, b: Agreement, what: str) -> str:
+    varying = [side for side, seen in (("A", a), ("B", b)) if not seen.equal]
+    return f"not the same in all {what} of {' and '.join(varying)}" if varying else ""
+
+
 def _counter(metric: Metric, a: Values, b: Values) -> Effect:
     range_a, range_b = statistics.agreement(a), statistics.agreement(b)
     verdict = Verdict.SAME
@@ -282,8 +322,6 @@ def _counter(metric: Metric, a: Values, b: Values) -> Effect:
         verdict = Verdict.MORE
     elif range_b.high < range_a.low:
         verdict = Verdict.LESS
-    varying = [side for side, seen in (("A", range_a), ("B", range_b)) if not seen.equal]
-    note = f"not the same in all samples of {' and '.join(varying)}" if varying else ""
     return Effect(
         metric.name,
         metric.unit,
@@ -292,5 +330,5 @@ def _counter(metric: Metric, a: Values, b: Values) -> Effect:
         b.median,
         a_range=range_a,
         b_range=range_b,
-        note=note,
+        note=_varying(range_a, range_b, "samples"),
     )

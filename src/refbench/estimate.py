@@ -1,15 +1,20 @@
 """About how long a run will take, before anything has been measured.
 
 A rough guide for people who wait, not a result: it counts a program's touches and the bytes
-that it maps, and multiplies them with typical costs. The first round of a session replaces it.
+that it maps, and multiplies them with typical costs, which an emulator multiplies again. A model
+works a program out and does not run it, whatever its size. The first round of a session replaces
+all of this.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from refbench.grammar import Spec
 from refbench.program import Fork, Map, MapAnonymous, Parallel, Program, Repeat, Step, Touch
+from refbench.words import Clock
 
 PROCESS = 3e-3
 """Seconds for starting one agent."""
@@ -41,19 +46,60 @@ _COSTS = {
 """Read off runs on one x86_64 machine under virtualisation, rounded up."""
 
 
-def run_seconds(program: Program, mechanism: Spec, page_size: int, iterations: int) -> float:
+class Pace(Enum):
+    """How fast a target gets on: on a processor, in an emulator of one, or in a model's head."""
+
+    NATIVE = "native"
+    EMULATED = "emulated"
+    MODELLED = "modelled"
+
+
+EMULATED_PROCESS = 60e-3
+EMULATED_TIMES = 15.0
+"""An emulator: seconds for starting an agent there, and how much longer all else takes. Read off
+QEMU's TCG on the machine of :data:`_COSTS`."""
+_MODELLED = {"segv": 150e-3, "ksm": 10e-3}
+_MODELLED_DEFAULT = 4e-3
+"""Seconds that the simulator works on a sample, rows of pages being worked out together."""
+
+
+def pace(clock: Clock, environment: Mapping[str, str]) -> Pace:
+    """The pace of a session: what its clock and the facts of its environment tell of it."""
+    if clock is Clock.MODELLED:
+        return Pace.MODELLED
+    emulated = clock is Clock.INSTRUCTIONS or environment.get("accel") == "tcg"
+    return Pace.EMULATED if emulated else Pace.NATIVE
+
+
+def run_seconds(
+    program: Program,
+    mechanism: Spec,
+    page_size: int,
+    iterations: int,
+    *,
+    pace: Pace = Pace.NATIVE,
+) -> float:
     """Seconds for one run of ``program``: a process, a warm-up and ``iterations`` samples."""
+    if pace is Pace.MODELLED:
+        return _MODELLED.get(mechanism.name, _MODELLED_DEFAULT) * (1 + iterations)
+    native = _sample_seconds(program, mechanism, page_size) * (1 + iterations)
+    if pace is Pace.EMULATED:
+        return EMULATED_PROCESS + EMULATED_TIMES * native
+    return PROCESS + native
+
+
+def _sample_seconds(program: Program, mechanism: Spec, page_size: int) -> float:
+    """Seconds for one sample on a processor."""
     cost = _COSTS.get(mechanism.name, _DEFAULT)
     mapped, touched = _totals(program.steps)
     blocks = mapped / (page_size * int(mechanism.get("block", "1"), 0)) if cost.block else 0
-    sample = (
+    return (
         SNAPSHOT
         + mapped * cost.byte
         + blocks * cost.block
         + touched * cost.touch
         + (cost.settle if mapped else 0)
     )
-    return PROCESS + sample * (1 + iterations)
 
 
 def _totals(steps: tuple[Step, ...]) -> tuple[int, int]:

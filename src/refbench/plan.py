@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from refbench.errors import UsageError
-from refbench.estimate import run_seconds
+from refbench.estimate import Pace, run_seconds
 from refbench.grammar import Spec, suggest
 from refbench.plugins import Registry
 from refbench.program import Program, parse
 from refbench.samples import CellId
-from refbench.words import Availability, Case, Cell, Pattern
+from refbench.words import Availability, Case, Cell, Clock, Pattern
 
 BENCH_MECHANISMS = (
     "anon",
@@ -38,6 +38,10 @@ DEFAULT_RUNS = 30
 """Runs a cell that ``refbench compare`` needs on both sides to find a slowdown of 10 % in at
 least 95 of 100 cells; measured by scripts/compare_acceptance.py, see docs/statistics.md."""
 DEFAULT_ITERATIONS = 3
+COUNTED_RUNS = {Clock.INSTRUCTIONS: 3, Clock.MODELLED: 1}
+"""The same of clocks that count. Instructions are counted three times, because three runs that
+agree show that nothing else was in the count. A model is asked once."""
+COUNTED_ITERATIONS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,10 @@ class Request:
     """The text of a program of the user's own, instead of workloads."""
     pattern: str = "byte:0xAA"
     thp: bool = False
-    runs: int = DEFAULT_RUNS
-    iterations: int = DEFAULT_ITERATIONS
+    runs: int | None = None
+    """``None``: as many as the clock of the target calls for."""
+    iterations: int | None = None
+    """As ``runs``."""
     seed: int = 0
 
 
@@ -69,8 +75,19 @@ class Plan:
     runs: int
     iterations: int
     seed: int
-    seconds: float = field(compare=False, default=0.0)
-    """A rough estimate for one core, known before anything ran; the first round corrects it."""
+    page_size: int = 4096
+    pace: Pace = field(compare=False, default=Pace.NATIVE)
+
+    @property
+    def seconds(self) -> float:
+        """A rough estimate of all of it, known before anything ran; the first round corrects it."""
+        return self.runs * sum(map(self.run_seconds, self.cells))
+
+    def run_seconds(self, cell: Cell) -> float:
+        """The estimate for one run of one of the cells."""
+        return run_seconds(
+            cell.program, cell.mechanism, self.page_size, self.iterations, pace=self.pace
+        )
 
     def rounds(self) -> Iterator[tuple[int, tuple[Cell, ...]]]:
         """Each round measures every cell once, in an order of its own drawn from the seed.
@@ -101,17 +118,22 @@ def make_plan(
     page_size: int,
     request: Request,
     offered: Mapping[str, Availability] | None = None,
+    *,
+    clock: Clock = Clock.REAL,
+    pace: Pace = Pace.NATIVE,
 ) -> Plan:
-    """The plan for ``request`` on a target with ``page_size``.
+    """The plan for ``request`` on a target with ``page_size`` and ``clock``.
 
     ``offered``: which mechanisms work there, by name; it decides whether those of
-    :data:`AHEAD_OF_KERNELS` are compared when nobody names any.
+    :data:`AHEAD_OF_KERNELS` are compared when nobody names any. ``pace`` is how fast the target
+    works, for the estimate.
 
     :raises UsageError: for a name, option or pattern that does not exist or fit.
     """
-    if request.runs < 1 or request.iterations < 1:
+    runs, iterations = repetitions(request, clock)
+    if runs < 1 or iterations < 1:
         raise UsageError(
-            f"{request.runs} runs of {request.iterations} iterations measure nothing.",
+            f"{runs} runs of {iterations} iterations measure nothing.",
             remedy="Ask for at least one of each.",
         )
     pattern = Pattern.parse(request.pattern)
@@ -131,10 +153,17 @@ def make_plan(
         for label, case, program in named
         for mechanism in mechanisms
     )
-    seconds = request.runs * sum(
-        run_seconds(cell.program, cell.mechanism, page_size, request.iterations) for cell in cells
-    )
-    return Plan(cells, request.runs, request.iterations, request.seed, seconds)
+    return Plan(cells, runs, iterations, request.seed, page_size, pace)
+
+
+def repetitions(request: Request, clock: Clock) -> tuple[int, int]:
+    """Runs a cell and samples a run: what is asked for, else what ``clock`` calls for."""
+    runs, iterations = request.runs, request.iterations
+    if runs is None:
+        runs = COUNTED_RUNS.get(clock, DEFAULT_RUNS)
+    if iterations is None:
+        iterations = COUNTED_ITERATIONS if clock.counts else DEFAULT_ITERATIONS
+    return runs, iterations
 
 
 def ahead(registry: Registry, offered: Mapping[str, Availability]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from refbench.plan import Request, make_plan
 from refbench.plugins import registry
 from refbench.runner import environment_of, open_target
 from refbench.samples import Environment
-from refbench.words import Cell
+from refbench.words import Cell, Clock
 
 PROGRAM = ("-m", "refbench.pyperf_runner")
 DEADLINE = 120.0
@@ -51,6 +51,12 @@ class Cells:
     def open(self) -> Environment:
         """Open the target; the environment that its numbers depend on."""
         spec, self._session = open_target(registry(), self.target)
+        if self._session.clock is Clock.INSTRUCTIONS:
+            self.close()
+            raise UsageError(
+                f"pyperf times in seconds, and the clock of {self.target} counts instructions.",
+                remedy="Use `refbench run`: the pyperf file that it writes has them as integers.",
+            )
         return environment_of(spec, self._session, self._session.capabilities())
 
     def measure(self, loops: int, cell: Cell) -> float:

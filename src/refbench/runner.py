@@ -10,7 +10,7 @@ from typing import Protocol
 
 from refbench.backend import Session
 from refbench.errors import BackendError, Transient, UsageError
-from refbench.estimate import run_seconds
+from refbench.estimate import pace
 from refbench.grammar import Spec, resolve
 from refbench.journal import Journal
 from refbench.plan import Plan, Request, cell_id, make_plan
@@ -98,6 +98,20 @@ def open_target(registry: Registry, text: str) -> tuple[Spec, Session]:
     return spec, backend.open(values)
 
 
+def plan_for(
+    registry: Registry, session: Session, capabilities: Capabilities, request: Request
+) -> Plan:
+    """The plan for ``request`` on an open target; errors as for :func:`refbench.plan.make_plan`."""
+    return make_plan(
+        registry,
+        capabilities.page_size,
+        request,
+        capabilities.mechanisms,
+        clock=session.clock,
+        pace=pace(session.clock, capabilities.environment),
+    )
+
+
 def environment_of(target: Spec, session: Session, capabilities: Capabilities) -> Environment:
     """The environment that a session's measurements carry."""
     return Environment(
@@ -149,7 +163,7 @@ class _Campaign:
         self.open()
         try:
             found = self.capabilities
-            plan = make_plan(self.registry, found.page_size, self.request, found.mechanisms)
+            plan = plan_for(self.registry, self.session, found, self.request)
             self.progress.opened(self.target, self.capabilities, plan)
             done = self._done()
             begun = time.monotonic()
@@ -162,7 +176,7 @@ class _Campaign:
                     if (cell.key, index) in done:
                         self.outcome.kept += 1
                     elif cell.key not in self.given_up:
-                        self._measure(cell, index, plan.iterations)
+                        self._measure(cell, index, plan)
                 last = time.monotonic() - now
                 self.outcome.rounds[str(self.target)] = index + 1
         finally:
@@ -199,9 +213,9 @@ class _Campaign:
                         remedy="Start a new journal; `refbench compare` compares the two.",
                     )
 
-    def _measure(self, cell: Cell, index: int, iterations: int) -> None:
+    def _measure(self, cell: Cell, index: int, plan: Plan) -> None:
         self.progress.started(cell, index)
-        run = self._attempt(cell, iterations)
+        run = self._attempt(cell, plan)
         self.journal.append(self.number, index, cell_id(cell), run)
         if run.failure is not None:
             self.troubles[cell.key] += 1
@@ -213,18 +227,17 @@ class _Campaign:
         self.outcome.measured += 1
         self.progress.finished(cell, index, run)
 
-    def _attempt(self, cell: Cell, iterations: int) -> Run:
+    def _attempt(self, cell: Cell, plan: Plan) -> Run:
         known = self.capabilities.mechanisms.get(cell.mechanism.name)
         if known is not None and not known.ok:
             failure = Failure(kind="unsupported", message=known.reason, remedy=known.remedy)
             return Run(failure=failure)
-        page_size = self.capabilities.page_size
-        expected = run_seconds(cell.program, cell.mechanism, page_size, iterations)
+        deadline = max(30.0, 20 * plan.run_seconds(cell))
         for _ in range(MOST_REOPENED):
             try:
-                return self.session.run(cell, iterations, deadline=max(30.0, 20 * expected))
+                return self.session.run(cell, plan.iterations, deadline=deadline)
             except BackendError as error:
                 self.progress.note(f"{error} Opening the target again.")
                 self.session.close()
                 self.open()
-        return self.session.run(cell, iterations, deadline=max(30.0, 20 * expected))
+        return self.session.run(cell, plan.iterations, deadline=deadline)

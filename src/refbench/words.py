@@ -28,6 +28,11 @@ class Clock(str, Enum):
     INSTRUCTIONS = "instructions"
     MODELLED = "modelled"
 
+    @property
+    def counts(self) -> bool:
+        """Whether it counts instead of measuring: the same run then gives the same number."""
+        return self is not Clock.REAL
+
 
 @dataclass(frozen=True, slots=True)
 class Availability:

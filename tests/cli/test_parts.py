@@ -76,7 +76,7 @@ class TestForecast:
         return make_plan(registry(), 4096, request)
 
     def test_the_estimate_is_replaced_by_what_was_seen(self, plan: Plan) -> None:
-        forecast = Forecast(plan, 4096)
+        forecast = Forecast(plan)
         assert forecast.seconds == pytest.approx(plan.seconds)
         for cell in plan.cells:
             forecast.started(0)
@@ -85,7 +85,7 @@ class TestForecast:
         assert forecast.seconds == pytest.approx(3 * 2 * 2.0)
 
     def test_a_cell_that_failed_for_good_takes_no_more_time(self, plan: Plan) -> None:
-        forecast = Forecast(plan, 4096)
+        forecast = Forecast(plan)
         anon, memset = plan.cells
         forecast.finished(anon, 0, Run(failure=Failure(kind="unsupported", message="no")), 1.0)
         forecast.finished(memset, 0, Run(), 1.0)
@@ -93,17 +93,17 @@ class TestForecast:
         assert forecast.seconds == pytest.approx(3.0)
 
     def test_a_failure_of_the_moment_is_tried_again(self, plan: Plan) -> None:
-        forecast = Forecast(plan, 4096)
+        forecast = Forecast(plan)
         forecast.finished(plan.cells[0], 0, Run(failure=Failure(kind="no-answer", message="")), 1.0)
         assert forecast.done == 1
 
     def test_runs_of_an_earlier_part_count_as_done(self, plan: Plan) -> None:
-        forecast = Forecast(plan, 4096)
+        forecast = Forecast(plan)
         forecast.started(3)
         assert forecast.done == 6
 
     def test_a_budget_bounds_it(self, plan: Plan) -> None:
-        assert Forecast(plan, 4096, budget=1e-9).seconds == 0.0
+        assert Forecast(plan, budget=1e-9).seconds == 0.0
 
 
 def test_the_manual_names_every_command_and_option(repository: Path) -> None:

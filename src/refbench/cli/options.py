@@ -13,6 +13,8 @@ import click
 from refbench.errors import UsageError
 from refbench.grammar import Spec, resolve, suggest
 from refbench.plan import (
+    COUNTED_ITERATIONS,
+    COUNTED_RUNS,
     DEFAULT_ITERATIONS,
     DEFAULT_RUNS,
     Request,
@@ -21,7 +23,7 @@ from refbench.plan import (
 )
 from refbench.plugins import Registry
 from refbench.program import parse
-from refbench.words import Pattern
+from refbench.words import Clock, Pattern
 
 DEFAULT_TARGET = "host"
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)\Z")
@@ -79,16 +81,17 @@ _SELECTION = (
     click.option(
         "--runs",
         type=int,
-        default=DEFAULT_RUNS,
-        show_default=True,
-        help="Fresh processes a cell.",
+        default=None,
+        help=f"Fresh processes a cell. [default: {DEFAULT_RUNS}; on a clock that counts"
+        f" instructions {COUNTED_RUNS[Clock.INSTRUCTIONS]}, of a model"
+        f" {COUNTED_RUNS[Clock.MODELLED]}]",
     ),
     click.option(
         "--iterations",
         type=int,
-        default=DEFAULT_ITERATIONS,
-        show_default=True,
-        help="Samples a process, after one warm-up sample.",
+        default=None,
+        help="Samples a process, after one warm-up sample. "
+        f"[default: {DEFAULT_ITERATIONS}; on a clock that counts {COUNTED_ITERATIONS}]",
     ),
     click.option(
         "--seed", type=int, default=0, show_default=True, help="Of the order of the cells."

@@ -9,10 +9,9 @@ import msgspec
 
 from refbench.cli.options import check_names, expand_targets, make_request, with_selection
 from refbench.cli.screen import Screen, count, duration, grid, with_screen
-from refbench.estimate import run_seconds
-from refbench.plan import Plan, make_plan
+from refbench.plan import Plan
 from refbench.plugins import registry
-from refbench.runner import open_target
+from refbench.runner import open_target, plan_for
 from refbench.words import Capabilities, Cell
 
 _EPILOG = """\b
@@ -68,7 +67,7 @@ def command(screen: Screen, **selection: Any) -> None:
         target, session = open_target(plugins, text)
         with session:
             capabilities = session.capabilities()
-        plan = make_plan(plugins, capabilities.page_size, request, capabilities.mechanisms)
+            plan = plan_for(plugins, session, capabilities, request)
         planned.append(_planned(str(target), capabilities, plan))
     if screen.json:
         screen.emit({"targets": planned})
@@ -99,7 +98,7 @@ def _cell(cell: Cell, capabilities: Capabilities, plan: Plan) -> PlannedCell:
         pattern=cell.pattern.text,
         thp=cell.thp,
         key=cell.key,
-        seconds=run_seconds(cell.program, cell.mechanism, capabilities.page_size, plan.iterations),
+        seconds=plan.run_seconds(cell),
         unsupported="" if found is None or found.ok else found.reason,
     )
 

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 
 from refbench.cli.screen import Screen, count, duration
-from refbench.estimate import run_seconds
 from refbench.grammar import Spec
 from refbench.plan import Plan
 from refbench.runner import TRANSIENT
@@ -28,15 +27,13 @@ class Forecast:
     """How much of a plan is left, in runs and in seconds.
 
     Before a cell has run it counts with the estimate, afterwards with the mean of what it took.
+    How far the estimates of those that have run were off corrects those of the others.
     """
 
-    def __init__(self, plan: Plan, page_size: int, budget: float | None = None) -> None:
+    def __init__(self, plan: Plan, budget: float | None = None) -> None:
         self._runs = plan.runs
         self._left = {cell.key: plan.runs for cell in plan.cells}
-        self._seconds = {
-            cell.key: run_seconds(cell.program, cell.mechanism, page_size, plan.iterations)
-            for cell in plan.cells
-        }
+        self._seconds = {cell.key: plan.run_seconds(cell) for cell in plan.cells}
         self._taken: dict[str, list[float]] = {}
         self._begun = time.monotonic()
         self._budget = budget
@@ -54,7 +51,8 @@ class Forecast:
     @property
     def seconds(self) -> float:
         """About how long the rest takes, in seconds."""
-        rest = sum(left * self._of(key) for key, left in self._left.items())
+        off = self._off()
+        rest = sum(left * self._of(key, off) for key, left in self._left.items())
         if self._budget is None:
             return rest
         return min(rest, max(0.0, self._budget - (time.monotonic() - self._begun)))
@@ -71,9 +69,14 @@ class Forecast:
         if run.failure is not None and run.failure.kind not in TRANSIENT:
             self._left[cell.key] = 0
 
-    def _of(self, key: str) -> float:
+    def _off(self) -> float:
+        """What the cells that have run took, over what they had been expected to take."""
+        expected = sum(len(taken) * self._seconds[key] for key, taken in self._taken.items())
+        return sum(map(sum, self._taken.values())) / expected if expected else 1.0
+
+    def _of(self, key: str, off: float) -> float:
         taken = self._taken.get(key)
-        return sum(taken) / len(taken) if taken else self._seconds[key]
+        return sum(taken) / len(taken) if taken else off * self._seconds[key]
 
 
 class Watcher:
@@ -92,7 +95,7 @@ class Watcher:
     def opened(self, target: Spec, capabilities: Capabilities, plan: Plan) -> None:
         """Say what will be measured and how long it will take."""
         self._target = str(target)
-        self._forecast = Forecast(plan, capabilities.page_size, self._budget)
+        self._forecast = Forecast(plan, self._budget)
         unsupported = sum(
             not found.ok
             for cell in plan.cells

@@ -34,6 +34,8 @@ class CaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     summary: str
     plugin: str
     workload: str
+    bench: bool
+    """Whether it is measured, too, where nobody names any."""
 
 
 @click.command(epilog=_EPILOG, short_help="List workloads, their parameters, and cases.")
@@ -57,7 +59,7 @@ def command(screen: Screen) -> None:
     screen.table(
         grid(
             ("case", "workload", "what it does"),
-            [(case.name, case.workload, case.summary) for case in _cases(plugins)],
+            [(case.name, case.workload, _about(case)) for case in _cases(plugins)],
         )
     )
 
@@ -75,6 +77,10 @@ def _workloads(plugins: Registry) -> tuple[WorkloadRecord, ...]:
     )
 
 
+def _about(case: CaseRecord) -> str:
+    return case.summary if case.bench else f"{case.summary}; by name only"
+
+
 def _cases(plugins: Registry) -> tuple[CaseRecord, ...]:
     return tuple(
         CaseRecord(
@@ -82,6 +88,7 @@ def _cases(plugins: Registry) -> tuple[CaseRecord, ...]:
             summary=case.summary,
             plugin=plugins.origins.get(f"case {name}", ""),
             workload=str(case.workload),
+            bench=case.bench,
         )
         for name, case in plugins.cases.items()
     )

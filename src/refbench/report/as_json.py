@@ -1,4 +1,4 @@
-"""The report as JSON: what the tables show, with numbers in seconds, bytes and counts."""
+"""The report as JSON: what the tables show, each number beside its unit."""
 
 from __future__ import annotations
 

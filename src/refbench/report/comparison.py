@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from refbench import metrics
 from refbench.compare import CellComparison, Comparison, Effect, Verdict
 from refbench.report import markdown as md
 from refbench.report import units
 from refbench.samples import CellId
 from refbench.statistics import Agreement
+from refbench.words import Clock
 
 VERSION = 1
 HEADER = ("cell", "metric", "A", "B", "B / A", "interval", "verdict")
@@ -64,10 +64,13 @@ def conclusion(comparison: Comparison) -> str:
     rule = comparison.rule
     still_open = sum(1 for cell in comparison.cells if _undecided(cell))
     open_text = f", {still_open} too few runs to decide" if still_open else ""
+    least = f"{100 * rule.threshold:g}%"
+    how = f"with {rule.confidence:.0%} confidence for each cell"
+    if comparison.cells and all(Clock(cell.clock).counts for cell in comparison.cells):
+        how = "between the nearest runs of both sides"
     return (
         f"{len(comparison.flagged)} of {len(comparison.cells)} cells changed ({compared} have "
-        f"numbers on both sides{open_text}); a change is more than {rule.threshold:.0%}, with "
-        f"{rule.confidence:.0%} confidence for each cell."
+        f"numbers on both sides{open_text}); a change is more than {least}, {how}."
     )
 
 
@@ -118,9 +121,8 @@ def _rows(comparison: Comparison, *, everything: bool) -> list[tuple[list[str], 
 
 
 def _cells(cell: CellComparison, effect: Effect) -> list[str]:
-    metric = metrics.find(effect.metric)
     sides = [
-        units.show(metric, value, cell.clock) if seen is None else _range(seen, effect, cell.clock)
+        units.text(effect.unit, value) if seen is None else _range(seen, effect.unit)
         for value, seen in ((effect.a, effect.a_range), (effect.b, effect.b_range))
     ]
     if effect.ratio is not None:
@@ -129,7 +131,7 @@ def _cells(cell: CellComparison, effect: Effect) -> list[str]:
     elif effect.difference is not None:
         ratio = "n/a"
         low, high = (
-            units.show(metric, value, cell.clock)
+            units.text(effect.unit, value)
             for value in (effect.difference.low, effect.difference.high)
         )
         span = f"{low} to {high}"
@@ -139,9 +141,8 @@ def _cells(cell: CellComparison, effect: Effect) -> list[str]:
     return [_label(cell.cell), effect.metric, *sides, ratio, span, effect.verdict.value]
 
 
-def _range(seen: Agreement, effect: Effect, clock: str) -> str:
-    metric = metrics.find(effect.metric)
-    low, high = (units.show(metric, value, clock) for value in (seen.low, seen.high))
+def _range(seen: Agreement, unit: str) -> str:
+    low, high = (units.text(unit, value) for value in (seen.low, seen.high))
     return low if seen.equal else f"{low}..{high}"
 
 

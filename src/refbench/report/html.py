@@ -18,6 +18,7 @@ from refbench.report.summary import MEMORY, Block, Figure, Section, summarise
 from refbench.report.table import COUNTERS, failures
 from refbench.samples import Measurement
 from refbench.version import VERSION
+from refbench.words import Clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +104,11 @@ def _tables(block: Block) -> list[tuple[Metric, ...]]:
     return [costs, memory] if memory else [costs]
 
 
-def _interval(figure: Figure, metric: Metric, clock: str) -> str:
-    """``2.90 to 3.01 ms`` for what has noise, empty for counters."""
+def _interval(figure: Figure, metric: Metric) -> str:
+    """``2.90 to 3.01 ms`` for what has noise or varies between runs, empty for counters."""
     if metric.deterministic or figure.low == figure.high:
         return ""
-    low, high = (units.show(metric, value, clock) for value in (figure.low, figure.high))
+    low, high = (units.text(figure.unit, value) for value in (figure.low, figure.high))
     if low.partition(" ")[2] == high.partition(" ")[2]:
         low = low.partition(" ")[0]
     return f"{low} to {high}"
@@ -117,6 +118,9 @@ def _plots(section: Section, block: Block, measurements: Sequence[Measurement]) 
     if not any("time" in row.figures for row in block.rows):
         return []
     clock = section.environment.clock
+    around = "95 % intervals, bootstrapped over runs"
+    if Clock(clock).counts:
+        around = "the range over the runs"
     members = {
         measurement.cell.key: measurement
         for measurement in measurements
@@ -127,8 +131,8 @@ def _plots(section: Section, block: Block, measurements: Sequence[Measurement]) 
         made.append(
             Plot(
                 "Memory lost against time",
-                "Lower left is better. Lines are 95 % intervals; in the shaded band the "
-                "memory counter cannot tell values apart.",
+                f"Lower left is better. Lines are {around}; in the shaded band the memory "
+                "counter cannot tell values apart.",
                 plots.scatter(block, clock, section.environment.page_size),
             )
         )
@@ -143,7 +147,7 @@ def _plots(section: Section, block: Block, measurements: Sequence[Measurement]) 
     made.append(
         Plot(
             "Time per phase",
-            "Medians with 95 % intervals, bootstrapped over runs.",
+            f"Medians with {around}.",
             plots.phases(block, clock),
             wide=True,
         )

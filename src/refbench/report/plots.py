@@ -60,7 +60,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def scatter(block: Block, clock: str, page_size: int) -> str:
-    """Memory lost against time, a marker a mechanism, with both intervals."""
+    """Memory lost against time, a marker a mechanism, with what both are uncertain by."""
     rows = [row for row in _good(block) if "lost" in row.figures]
     marks = palette.markers(row.cell.mechanism for row in block.rows)
     least = metrics.find("lost").resolution(page_size)
@@ -151,6 +151,7 @@ def strips(block: Block, members: Mapping[str, Measurement], clock: str) -> str:
     """Every sample's total time, runs side by side; the bar is the median."""
     rows = list(reversed(_good(block)))
     metric = metrics.find("time")
+    scale = units.amount(metric, 1.0, clock)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -161,10 +162,10 @@ def strips(block: Block, members: Mapping[str, Measurement], clock: str) -> str:
             colour = palette.mechanism(row.cell.mechanism)
             for number, run in enumerate(values.runs):
                 place = at - 0.33 + 0.66 * (number + 0.5) / len(values.runs)
-                axes.plot(run, [place] * len(run), "o", markersize=2.6, color=colour, alpha=0.65,
-                          markeredgewidth=0)  # fmt: skip
-            axes.plot([values.median] * 2, [at - 0.4, at + 0.4], color=INK, linewidth=1.6)
-            everything += values.flat.tolist()
+                axes.plot(run * scale, [place] * len(run), "o", markersize=2.6, color=colour,
+                          alpha=0.65, markeredgewidth=0)  # fmt: skip
+            axes.plot([values.median * scale] * 2, [at - 0.4, at + 0.4], color=INK, linewidth=1.6)
+            everything += (values.flat * scale).tolist()
         _scale(axes, "x", everything, clock)
         _mechanisms(axes, rows)
         axes.set_xlabel(_time_label(clock))
@@ -236,9 +237,8 @@ def _time_label(clock: str) -> str:
 
 
 def _formatter(clock: str) -> FuncFormatter:
-    show = units.instructions if clock == "instructions" else units.seconds
-
-    return FuncFormatter(lambda value, _: units.tick(show(value)) if value else "0")
+    unit = units.unit(metrics.find("time"), clock)
+    return FuncFormatter(lambda value, _: units.tick(units.text(unit, value)) if value else "0")
 
 
 def _scale(

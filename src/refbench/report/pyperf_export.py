@@ -1,4 +1,5 @@
-"""Export to pyperf's JSON: one pyperf run for each of ours, values in seconds or bytes.
+"""Export to pyperf's JSON: one pyperf run for each of ours, values in seconds, bytes or, of the
+instruction clock, instructions: pyperf then has a whole number and no time.
 
 pyperf's own ``compare_to`` pools all values and uses a t-test; ``refbench compare`` does not.
 """
@@ -14,11 +15,12 @@ import pyperf
 from refbench import metrics
 from refbench.errors import StorageError, UsageError
 from refbench.metrics import Metric
+from refbench.report import units
 from refbench.samples import Measurement, Run
 
 METRICS = ("time", "lost")
 """What is exported, each as a benchmark of its own."""
-_UNITS = {"seconds": "second", "bytes": "byte", "count": "integer"}
+_UNITS = {"seconds": "second", "bytes": "byte", "count": "integer", "instructions": "integer"}
 
 
 def write(path: Path, measurements: Sequence[Measurement]) -> None:
@@ -67,7 +69,9 @@ def suite(measurements: Sequence[Measurement]) -> pyperf.BenchmarkSuite:
 def _name(measurement: Measurement, metric: Metric, with_target: bool) -> str:
     cell, environment = measurement.cell, measurement.environment
     words = [cell.label, cell.mechanism, cell.pattern, "thp" if cell.thp else "", metric.name]
-    if metric.kind == "time" and environment.clock != "real":
+    if units.unit(metric, environment.clock) == units.INSTRUCTIONS:
+        words[-1] = units.INSTRUCTIONS
+    elif metric.kind == "time" and environment.clock != "real":
         words[-1] = f"{environment.clock} time"
     if with_target:
         words.insert(0, environment.target)
@@ -78,7 +82,7 @@ def _benchmark(measurement: Measurement, metric: Metric, name: str) -> pyperf.Be
     cell, environment = measurement.cell, measurement.environment
     metadata = {
         "name": name,
-        "unit": _UNITS[metric.unit],
+        "unit": _UNITS[units.unit(metric, environment.clock)],
         "refbench_workload": cell.workload,
         "refbench_mechanism": cell.mechanism,
         "refbench_target": environment.target,
@@ -87,11 +91,11 @@ def _benchmark(measurement: Measurement, metric: Metric, name: str) -> pyperf.Be
         "arch": environment.arch,
     }
     metadata |= {f"refbench_{name}": text for name, text in environment.facts.items() if text}
-    runs = [_run(run, metric, metadata) for run in measurement.good]
+    runs = [_run(run, metric, environment.clock, metadata) for run in measurement.good]
     return pyperf.Benchmark(runs) if runs and None not in runs else None
 
 
-def _run(run: Run, metric: Metric, metadata: Mapping[str, str]) -> pyperf.Run | None:
+def _run(run: Run, metric: Metric, clock: str, metadata: Mapping[str, str]) -> pyperf.Run | None:
     values = [metric.value(sample) for sample in run.kept]
     positive = [value for value in values if value is not None and value > 0]
     if not values or len(positive) != len(values):
@@ -101,7 +105,12 @@ def _run(run: Run, metric: Metric, metadata: Mapping[str, str]) -> pyperf.Run | 
         first = metric.value(run.samples[0])
         warmups = [(1, first)] if first is not None and first > 0 else []
     date = {"date": run.started} if run.started else {}
-    convert = int if metric.unit == "bytes" else float
+    whole = units.unit(metric, clock) != "seconds"
+
+    def convert(value: float) -> float:
+        shown = units.amount(metric, value, clock)
+        return round(shown) if whole else shown
+
     return pyperf.Run(
         [convert(value) for value in positive],
         warmups=[(loops, convert(value)) for loops, value in warmups],

@@ -12,6 +12,7 @@ from refbench import metrics, readings, statistics
 from refbench.metrics import Metric
 from refbench.report import units
 from refbench.samples import CellId, Environment, Failure, Measurement
+from refbench.words import Clock
 
 CONFIDENCE = 0.95
 """Of the intervals that reports show."""
@@ -28,8 +29,10 @@ VARIES_MARK = "~"
 class Figure:
     """One metric of one cell: the median with its interval, or a counter with its range.
 
-    ``source`` is where the readings come from; ``varies`` says that a counter that should be
-    the same in every sample was not: ``low`` and ``high`` are then its range.
+    On a clock that counts there is no interval, and ``low`` and ``high`` are the range over the
+    runs. Values are in ``unit``: seconds, instructions, bytes or a count. ``source`` is where the
+    readings come from; ``varies`` says that a counter that should be the same in every sample was
+    not: ``low`` and ``high`` are then its range.
     """
 
     metric: str
@@ -182,23 +185,29 @@ def figure_of(measurement: Measurement, metric: Metric) -> Figure | None:
     reading = metric.read(measurement.good[0].kept[0])
     assert reading is not None
     clock = measurement.environment.clock
+    varies = False
     if metric.deterministic:
         seen = statistics.agreement(values)
         text = units.show(metric, seen.low, clock)
         if not seen.equal:
             text += f"..{units.show(metric, seen.high, clock)}{VARIES_MARK}"
         low, high, varies = seen.low, seen.high, not seen.equal
+    elif Clock(clock).counts:
+        text = units.show(metric, values.median, clock)
+        low, high = float(values.medians.min()), float(values.medians.max())
     else:
         random = statistics.generator("report", measurement.cell.key, metric.name)
         interval = statistics.median_interval(values, random, CONFIDENCE)
-        text, varies = units.show(metric, values.median, clock), False
+        text = units.show(metric, values.median, clock)
         low, high = interval.low, interval.high
     resolution = metric.resolution(measurement.environment.page_size)
     if reading.source == "cgroup" and abs(values.median) < resolution:
         text = f"<{units.tick(units.show(metric, resolution, clock))}"
     if metric.name.partition(".")[0] == "lost" and reading.source == "process":
         text += PROCESS_MARK
-    return Figure(metric.name, metric.unit, values.median, low, high, reading.source, text, varies)
+    median, low, high = (units.amount(metric, value, clock) for value in (values.median, low, high))
+    unit = units.unit(metric, clock)
+    return Figure(metric.name, unit, median, low, high, reading.source, text, varies)
 
 
 def _ranked(rows: list[Row], name: str, apart: float) -> list[Row]:
@@ -238,8 +247,9 @@ def _notes(environment: Environment, blocks: tuple[Block, ...]) -> tuple[str, ..
         runs = _span(row.runs for row in good)
         samples = _span(row.samples for row in good)
         notes.append(
-            f"Medians over {runs} {'run' if runs == '1' else 'runs'} a cell, {samples} samples "
-            f"without the warm-up; intervals: {CONFIDENCE:.0%}, bootstrap over runs. "
+            f"Medians over {runs} {'run' if runs == '1' else 'runs'} a cell, {samples} "
+            f"{'sample' if samples == '1' else 'samples'} without the warm-up; "
+            f"{_uncertain(good, environment)}. "
             "Memory is growth since start; time is without setup."
         )
         notes.append(
@@ -265,6 +275,19 @@ def _notes(environment: Environment, blocks: tuple[Block, ...]) -> tuple[str, ..
         if row.failed_runs
     ]
     return tuple(notes)
+
+
+def _uncertain(rows: list[Row], environment: Environment) -> str:
+    """How the values of equal runs differ: an interval, or on a clock that counts what there is."""
+    if not Clock(environment.clock).counts:
+        return f"intervals: {CONFIDENCE:.0%}, bootstrap over runs"
+    if max(row.runs for row in rows) == 1:
+        return "no interval: the clock counts, another run would say the same"
+    times = [row.figures["time"] for row in rows if "time" in row.figures]
+    most = max(((one.high - one.low) / one.value for one in times if one.value), default=0.0)
+    if not most:
+        return "no interval: the clock counts, and every run took the same time"
+    return f"no interval: the clock counts, and no two runs' times differ by more than {most:.2%}"
 
 
 def _sources(rows: list[Row], environment: Environment) -> list[str]:
@@ -294,7 +317,11 @@ def _sources(rows: list[Row], environment: Environment) -> list[str]:
         notes.append(f"{' and '.join(system)} {verb} of the whole system, other work included.")
     clock = environment.clock
     if clock == "instructions":
-        notes.append("Times are instruction counts: they do not see caches and bandwidth.")
+        notes.append(
+            "Times are instructions that were executed, each counting as much as any other: what "
+            "caches, memory bandwidth, page-table walks and the processor's own overlap do is not "
+            "in them."
+        )
     if clock == "modelled":
         notes.append("Times are computed by a model; nothing was measured.")
     return notes

@@ -7,6 +7,9 @@ import math
 from refbench.metrics import Metric
 from refbench.words import Clock
 
+INSTRUCTIONS = "instructions"
+PER_SECOND = 1e9
+"""Instructions in a second of the instruction clock."""
 _TIME = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _BINARY = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 _DECIMAL = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -28,11 +31,6 @@ def seconds(value: float) -> str:
         if abs(value) >= scale * 0.9995:
             return f"{digits(value / scale)} {unit}"
     return "0 ns" if value == 0 else f"{digits(value / 1e-9)} ns"
-
-
-def instructions(value: float) -> str:
-    """``42.5 M``: seconds of the instruction clock, on which an instruction is a nanosecond."""
-    return decimal(value * 1e9)
 
 
 def decimal(value: float) -> str:
@@ -64,11 +62,30 @@ def number(value: float) -> str:
     return f"{value:.0f}" if value == int(value) else f"{value:.1f}"
 
 
+def unit(metric: Metric, clock: str) -> str:
+    """What people are told values of ``metric`` in: its own unit, but for the seconds of the
+    instruction clock, on which a nanosecond is an instruction and nothing is a second."""
+    counted = metric.unit == "seconds" and clock == Clock.INSTRUCTIONS.value
+    return INSTRUCTIONS if counted else metric.unit
+
+
+def amount(metric: Metric, value: float, clock: str) -> float:
+    """``value``, which is in the metric's own unit, in that of :func:`unit`."""
+    return value * PER_SECOND if unit(metric, clock) == INSTRUCTIONS else value
+
+
+def text(unit: str, value: float) -> str:
+    """An amount with its unit: ``243 ms``, ``64.0 MiB``, ``42.5 M`` instructions, ``1026``."""
+    if unit == "seconds":
+        return seconds(value)
+    if unit == INSTRUCTIONS:
+        return decimal(value)
+    return size(value) if unit == "bytes" else number(value)
+
+
 def show(metric: Metric, value: float, clock: str) -> str:
-    """``value`` of ``metric`` with its unit."""
-    if metric.unit == "seconds":
-        return instructions(value) if clock == Clock.INSTRUCTIONS.value else seconds(value)
-    return size(value) if metric.unit == "bytes" else number(value)
+    """``value`` of ``metric``, which is in the metric's own unit, as people are told it."""
+    return text(unit(metric, clock), amount(metric, value, clock))
 
 
 def title(metric: Metric, clock: str) -> str:
