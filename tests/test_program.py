@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -37,6 +37,7 @@ from refbench.program import (
     Unmap,
     parse,
 )
+from refbench.program.steps import Origin, Tampering
 
 REGION = st.integers(0, 9)
 NUMBER = st.integers(0, 1 << 40)
@@ -91,7 +92,7 @@ SIMPLE: st.SearchStrategy[Step] = st.one_of(
         st.sampled_from(["read", "vmwritev", "procmem"]),
         BYTE,
     ),
-    st.builds(Reference, st.sampled_from(["write", "truncate", "unmap"])),
+    st.builds(Reference, st.sampled_from([*get_args(Tampering), *get_args(Origin)])),
     st.just(Settle()),
     st.builds(KernelLog, st.sampled_from(["mark", "clean"])),
 )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast, get_args
 
 from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
+from refbench.program.steps import Origin, Tampering
 from refbench.samples import MemorySnapshot
 from refbench_simulator import checking, rules, snapshots, storing, touching
 from refbench_simulator.detail import Finer
@@ -27,6 +29,7 @@ _PROTECTIONS = {"none": Prot.NONE, "read": Prot.READ, "readwrite": Prot.READ | P
 _CALLS = {p.Advise: "madvise(2)", p.Protect: "mprotect(2)", p.Lock: "mlock(2), munlock(2)"}
 _Thread = tuple[tuple[int, int], tuple[Node, ...]]
 """A thread's number in its group and the size of that, and its steps."""
+_NO_REFERENCE = ("has no reference page", "refers to no page")
 _OWN_FAULTS_A_FORK = 1
 """The parent's stack page is shared with the child after fork(2), and copied at the parent's next
 store to it: tests/backends/host/test_counts.py."""
@@ -105,8 +108,8 @@ class Interpreter:
                 self._fork(node, node.step)
             case p.Parallel():
                 self._parallel(node, node.step)
-            case p.Reference(action):
-                self._observed(node, lambda: self.process.model.tamper(action))
+            case p.Reference():
+                self._reference(node, node.step)
             case _:
                 phase = self.phases.stop()
                 self._unseen(node)
@@ -230,6 +233,13 @@ class Interpreter:
 
         self._observed(node, call)
 
+    def _reference(self, node: Node, step: p.Reference) -> None:
+        model, action = self.process.model, step.action
+        if action in get_args(Tampering):
+            self._observed(node, lambda: model.tamper(cast(Tampering, action)))
+        else:
+            self._observed(node, lambda: model.refer(cast(Origin, action)))
+
     def _observed(self, node: Node, call: Callable[[], None]) -> bool:
         """Whether the kernel did it; if not, that is an observation."""
         try:
@@ -237,7 +247,8 @@ class Interpreter:
         except Refusal as refusal:
             detail = ""
             if isinstance(node.step, p.Reference) and refusal.errno == errno.EOPNOTSUPP:
-                detail = "the mechanism has no reference page"
+                referring = node.step.action.startswith("from-")
+                detail = "the mechanism " + _NO_REFERENCE[referring]
             self.observer.refused(node, refusal.errno, detail)
             return False
         self.observer.fine(node)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import errno
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refbench.errors import LimitHit, Unsupported, UsageError
 from refbench.grammar import Values
+from refbench.program.steps import Origin, Tampering
 from refbench.words import AVAILABLE, Availability
 from refbench_simulator import rules
 from refbench_simulator.content import PATTERN
@@ -26,7 +27,7 @@ from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Prot
 
 Index = NDArray[np.int64]
-Action = Literal["write", "truncate", "unmap"]
+Action = Tampering
 
 
 class Model:
@@ -103,6 +104,13 @@ class Model:
         """Change the reference page behind the mapping's back.
 
         :raises Refusal: with the errno; EOPNOTSUPP where there is no reference page.
+        """
+        raise Refusal(errno.EOPNOTSUPP)
+
+    def refer(self, origin: Origin) -> None:
+        """Take other memory for the reference page of the mappings to come.
+
+        :raises Refusal: with the errno; EOPNOTSUPP where mappings refer to no page.
         """
         raise Refusal(errno.EOPNOTSUPP)
 

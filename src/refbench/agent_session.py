@@ -31,7 +31,7 @@ RETRIES = 2
 PROBE_SECONDS = 120.0
 _NO_SOURCE = Availability(
     False,
-    "This kernel does not carry it: it has no C source yet, and only a model knows it.",
+    "It has no C source: only a model knows it.",
     "Use -b simulator.",
 )
 _NO_CGROUP = Availability(

@@ -1,7 +1,6 @@
 """The mechanisms: their options, and the C files that implement them.
 
-The last three have none yet: they are ahead of the kernels that carry them, and the simulator
-alone knows them.
+No stock kernel carries the last three; ``refbench kernel build`` makes one that does.
 """
 
 from __future__ import annotations
@@ -124,12 +123,25 @@ MECHANISMS: tuple[Mechanism, ...] = (
     Mechanism(
         "refpage",
         "refpage_create(2): clean pages show a page that the kernel keeps behind a descriptor",
+        options=(
+            Option(
+                "nr",
+                "int",
+                0,
+                "number of the system call; 0: the variable REFBENCH_NR_REFPAGE_CREATE of the "
+                "agent's environment says it, as in a guest of -b qemu",
+                minimum=0,
+                maximum=4095,
+            ),
+        ),
+        sources=_sources("refpage"),
         expected=EXPECTED.get("refpage", {}),
         populates="store",
     ),
     Mechanism(
         "refpage-mmap",
         "mmap(2) with MAP_REFPAGE: clean pages show a page of the process's own",
+        sources=_sources("refpage_mmap"),
         expected=EXPECTED.get("refpage-mmap", {}),
         populates="store",
     ),
@@ -146,6 +158,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
                 choices=("naive", "safe"),
             ),
         ),
+        sources=_sources("refpage_dev"),
         expected=EXPECTED.get("refpage-dev", {}),
         populates="store",
     ),

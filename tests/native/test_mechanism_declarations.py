@@ -13,9 +13,9 @@ from refbench.plan import AHEAD_OF_KERNELS
 def test_every_declaration_has_its_sources() -> None:
     names = [mechanism.name for mechanism in MECHANISMS]
     assert sorted(names) == sorted(set(names))
-    ahead = {text.partition(":")[0] for text in AHEAD_OF_KERNELS}
-    assert {mechanism.name for mechanism in MECHANISMS if not mechanism.sources} == ahead
+    assert {text.partition(":")[0] for text in AHEAD_OF_KERNELS} <= set(names)
     for mechanism in MECHANISMS:
+        assert mechanism.sources
         for source in mechanism.sources:
             assert source.is_file()
 

@@ -1,6 +1,6 @@
 """The model of ``refpage``: refpage_create(2), as in the last version of the series.
 
-There is no C file yet. The descriptor's private mapping is anonymous memory that has a file all
+The descriptor's private mapping is anonymous memory that has a file all
 the same, as a private mapping of /dev/zero has; a load shows the page behind the file by a special
 entry, a first store copies it.
 """
@@ -10,10 +10,13 @@ from __future__ import annotations
 import errno
 
 from refbench.grammar import Values
+from refbench.program.steps import Origin
 from refbench_simulator import rules
 from refbench_simulator.mechanism import Action, Model
 from refbench_simulator.model.machine import ENDLESS, File, Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Flag
+
+_UNREADABLE = ("from-unmapped", "from-inaccessible")
 
 
 class Refpage(Model):
@@ -70,6 +73,18 @@ class Refpage(Model):
         if action != "unmap":
             raise Refusal(errno.EBADF if action == "write" else errno.EINVAL)
         self.give_up()
+
+    def refer(self, origin: Origin) -> None:
+        """The call copies whatever can be read; an offset has no part in it.
+
+        :raises Refusal: EFAULT for what cannot be read, EOPNOTSUPP for a signed offset.
+        """
+        if origin == "from-compat-signed":
+            raise Refusal(errno.EOPNOTSUPP)
+        if origin in _UNREADABLE:
+            raise Refusal(errno.EFAULT)
+        self.give_up()
+        self.file = self.make()
 
     def give_up(self) -> None:
         """Close the descriptor."""

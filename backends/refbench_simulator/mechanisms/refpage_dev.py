@@ -1,6 +1,6 @@
 """The model of ``refpage-dev``: /dev/refpage, a module's device whose every page is the same one.
 
-There is no C file yet. The *naive* fault handler returns the page: an ordinary entry that takes a
+The *naive* fault handler returns the page: an ordinary entry that takes a
 reference and counts in ``_mapcount`` and in RssFile. The *safe* one puts a special entry in
 itself (``vmf_insert_mixed()``), which counts nowhere; its VMAs are VM_MIXEDMAP.
 """
@@ -26,8 +26,9 @@ class RefpageDev(Refpage):
         self.flags = Flag(0) if self.naive else Flag.MIXEDMAP
 
     def make(self) -> int:
-        """open(2) and the write(2) of the content."""
+        """open(2), the choice of a handler and the write(2) of the content."""
         self.machine.system_call(what="open(2) of /dev/refpage")
+        self.machine.system_call(what="ioctl(2)")
         self.machine.system_call(what="write(2) of the content")
         self.machine.ledger.add(rules.REFERENCE_PAGE, file=1, alloc=1, copy=1)
         return self.machine.open_file(
@@ -35,10 +36,10 @@ class RefpageDev(Refpage):
         )
 
     def tamper(self, action: Action) -> None:
-        """The content is given once, and a device has no size.
+        """A mapping seals the content, and a device has no size.
 
-        :raises Refusal: EBUSY for a store, EINVAL for ftruncate(2).
+        :raises Refusal: EPERM for a store, EINVAL for ftruncate(2).
         """
         if action != "unmap":
-            raise Refusal(errno.EBUSY if action == "write" else errno.EINVAL)
+            raise Refusal(errno.EPERM if action == "write" else errno.EINVAL)
         self.give_up()

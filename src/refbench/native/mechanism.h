@@ -81,6 +81,11 @@ enum rb_tamper {
 	RB_TAMPER_UNMAP,
 };
 
+enum rb_refer_flags {
+	RB_REFER_COMPAT = 1,	/* by 32-bit system calls; the page lies between 2 and 4 GiB */
+	RB_REFER_SIGNED = 2,	/* and its address was sign-extended on the way to the offset */
+};
+
 struct rb_mechanism {
 	unsigned int api_version;	/* RB_API_VERSION */
 	const char *name;
@@ -118,6 +123,12 @@ struct rb_mechanism {
 
 	/* Change the reference page behind the mapping's back. 0, or -1 with errno set. */
 	int (*tamper)(struct rb_context *ctx, enum rb_tamper action);
+
+	/*
+	 * Take the page at content, which may be no page at all, for the reference page of the
+	 * mappings to come. It stays there as long as they. 0, or -1 with errno set.
+	 */
+	int (*refer)(struct rb_context *ctx, const void *content, unsigned int flags);
 
 	/* "key=value;key=value" facts of this set-up worth recording, into buf. */
 	void (*facts)(struct rb_context *ctx, char *buf, size_t size);

@@ -275,7 +275,8 @@ def _kernel_writes(p: _Parser, words: list[str]) -> s.Step:
 
 
 def _reference(p: _Parser, words: list[str]) -> s.Step:
-    return s.Reference(p.one_of(p.only(words, 1)[0], get_args(s.Tampering)))  # type: ignore[arg-type]
+    known = (*get_args(s.Tampering), *get_args(s.Origin))
+    return s.Reference(p.one_of(p.only(words, 1)[0], known))  # type: ignore[arg-type]
 
 
 def _settle(p: _Parser, words: list[str]) -> s.Step:

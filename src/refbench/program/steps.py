@@ -14,6 +14,19 @@ Protection = Literal["none", "read", "readwrite"]
 KernelRead = Literal["write", "direct", "vmreadv", "procmem", "core"]
 KernelWrite = Literal["read", "vmwritev", "procmem"]
 Tampering = Literal["write", "truncate", "unmap"]
+Origin = Literal[
+    "from-anonymous",
+    "from-file",
+    "from-shared",
+    "from-hugetlb",
+    "from-mapping",
+    "from-device",
+    "from-unmapped",
+    "from-inaccessible",
+    "from-compat",
+    "from-compat-signed",
+]
+"""Memory that a reference page is made from; the last two by a 32-bit caller."""
 ADVICE = (
     "cold",
     "collapse",
@@ -172,9 +185,10 @@ class KernelWrites:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Do something to the mechanism's reference page behind the mapping's back."""
+    """Do something to the mechanism's reference page behind the mapping's back, or have the
+    mappings to come refer to another one."""
 
-    action: Tampering
+    action: Tampering | Origin
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,11 @@ enum verb {
 
 enum access { A_READ = 1, A_WRITE = 2, A_READWRITE = 3 };
 enum order { O_FORWARD, O_BACKWARD, O_RANDOM };
+/* What the reference page is made from; they go on where enum rb_tamper ends. */
+enum from {
+	FROM_ANONYMOUS = RB_TAMPER_UNMAP + 1, FROM_FILE, FROM_SHARED, FROM_HUGETLB, FROM_MAPPING,
+	FROM_DEVICE, FROM_UNMAPPED, FROM_INACCESSIBLE, FROM_COMPAT, FROM_COMPAT_SIGNED
+};
 enum content { C_PATTERN, C_ZERO, C_BYTE };
 enum via { VIA_WRITE, VIA_DIRECT, VIA_VMREADV, VIA_PROCMEM, VIA_CORE, VIA_READ, VIA_VMWRITEV };
 
@@ -47,7 +52,7 @@ struct step {
 	uint8_t content;
 	uint8_t value;
 	uint8_t via;
-	int choice;		/* madvise advice, mprotect protection, rb_tamper, phase, label */
+	int choice;		/* madvise advice, mprotect protection, rb_tamper or from, phase ... */
 	uint32_t line;
 	uint32_t region;
 	uint32_t other;		/* remap's target, map-anonymous's AFTER */
@@ -231,6 +236,10 @@ int kernel_reads_run(const struct step *s);
 int kernel_writes_run(const struct step *s);
 void core_read(struct check *check);
 int kernel_log_run(const struct step *s);
+
+/* reference.c */
+int reference_run(const struct step *s);
+void reference_forget(void);
 
 /* merging.c: pages that the program offered to samepage merging */
 void merging_note(const struct step *s);

@@ -56,7 +56,12 @@ static const struct word kernel_writes[] = {
 };
 static const struct word tamperings[] = {
 	{ "write", RB_TAMPER_WRITE }, { "truncate", RB_TAMPER_TRUNCATE },
-	{ "unmap", RB_TAMPER_UNMAP }, { NULL, 0 },
+	{ "unmap", RB_TAMPER_UNMAP }, { "from-anonymous", FROM_ANONYMOUS },
+	{ "from-file", FROM_FILE }, { "from-shared", FROM_SHARED },
+	{ "from-hugetlb", FROM_HUGETLB }, { "from-mapping", FROM_MAPPING },
+	{ "from-device", FROM_DEVICE }, { "from-unmapped", FROM_UNMAPPED },
+	{ "from-inaccessible", FROM_INACCESSIBLE }, { "from-compat", FROM_COMPAT },
+	{ "from-compat-signed", FROM_COMPAT_SIGNED }, { NULL, 0 },
 };
 static const struct word marks[] = { { "mark", 1 }, { "clean", 0 }, { NULL, 0 } };
 

@@ -118,15 +118,6 @@ static int remap_run(const struct step *s)
 	return observe_call(s, got == MAP_FAILED, "");
 }
 
-static int reference_run(const struct step *s)
-{
-	if (!mechanism->tamper) {
-		errno = EOPNOTSUPP;
-		return observe_call(s, true, "the mechanism has no reference page");
-	}
-	return observe_call(s, mechanism->tamper(&context, (enum rb_tamper)s->choice), "");
-}
-
 static int settle_run(void)
 {
 	struct rb_error error;
@@ -307,6 +298,7 @@ int sample_run(void)
 	clear_regions();
 	if (mechanism->teardown)
 		mechanism->teardown(&context);
+	reference_forget();
 	if (rc || atomic_load(&shared->stopped))
 		return -1;
 	out_sample();
