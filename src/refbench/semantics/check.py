@@ -166,8 +166,15 @@ def _missing(capabilities: Capabilities, spec: Spec, item: Property) -> Iterator
     if found is not None and not found.ok:
         yield found
     for need in item.needs:
-        if need is Need.THP:
-            if capabilities.environment.get("thp") == "never":
+        if need in (Need.THP, Need.THP_ALWAYS):
+            enabled = capabilities.environment.get("thp")
+            if need is Need.THP_ALWAYS and enabled != "always":
+                yield Availability(
+                    False,
+                    "Huge pages come only where they are asked for.",
+                    "Write always to /sys/kernel/mm/transparent_hugepage/enabled.",
+                )
+            elif enabled == "never":
                 yield Availability(
                     False,
                     "Transparent huge pages are switched off.",

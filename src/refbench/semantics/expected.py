@@ -19,9 +19,29 @@ _REFUSED = Verdict.REFUSED
 _UNAVAILABLE = Verdict.UNAVAILABLE
 
 
+_REFERRED = (
+    "accepts-anonymous",
+    "accepts-file",
+    "accepts-shared",
+    "accepts-hugetlb",
+    "accepts-mapping",
+    "rejects-device",
+    "rejects-unmapped",
+    "rejects-inaccessible",
+    "accepts-compat",
+    "accepts-compat-signed",
+)
+"""Properties of mechanisms that are told which page to show."""
+
+
 def _no_reference(reason: str) -> Expectations:
-    names = ("reference-changed", "reference-truncated", "reference-unmapped")
+    names = ("reference-changed", "reference-truncated", "reference-unmapped", *_REFERRED)
     return dict.fromkeys(names, (_UNAVAILABLE, reason))
+
+
+_IN_A_FILE: Expectations = dict.fromkeys(
+    _REFERRED, (_UNAVAILABLE, "The pattern is in a file of the mechanism's own.")
+)
 
 
 _ANON: Expectations = {
@@ -35,6 +55,7 @@ _MEMSET: Expectations = {
     "free-reclaimed": (_NOT, "A reclaimed page comes back as zero."),
     "remap-grow": (_NOT, "What mremap adds is fresh anonymous memory: zero."),
     "neighbour-vma": (_NOT, "It is anonymous memory, so the kernel merges the two VMAs."),
+    "clean-charged": (_NOT, "Every page is filled, and so charged, when it is mapped."),
     **_no_reference("The pattern is copied when mapped; no page stays behind."),
 }
 
@@ -49,6 +70,7 @@ _MEMFD: Expectations = {
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
     "remap-move@kernel<6.17": (_REFUSED, "mremap of more than one VMA: EFAULT."),
     "remap-grow": (_REFUSED, "mremap that resizes more than one VMA: EFAULT."),
+    **_IN_A_FILE,
 }
 
 _MEMFD_FULL: Expectations = {
@@ -57,6 +79,8 @@ _MEMFD_FULL: Expectations = {
     "collapse": (_REFUSED, "The huge page of a file is not mapped over a private copy: EINVAL."),
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
     "remap-grow": (_NOT, "The new part lies behind the end of the file: SIGBUS."),
+    "clean-charged": (_NOT, "The file is as large as the mapping, and charged as a whole."),
+    **_IN_A_FILE,
 }
 
 _UFFD_COMMON: Expectations = {
@@ -81,6 +105,7 @@ _UFFD_COMMON: Expectations = {
     "fork-child-store@atfork=yes": (_MET, "The child registers its ranges anew."),
     "fork-grandchild": (_NOT, "Without UFFD_EVENT_FORK the registration is dropped: zero."),
     "fork-grandchild@atfork=yes": (_MET, "Each child registers its ranges anew."),
+    "clean-charged": (_NOT, "A load is answered with a copy, and that is charged."),
     **_no_reference("Pages are copied one by one; none is shared."),
 }
 
@@ -132,6 +157,7 @@ _SEGV: Expectations = {
     "remap-move@kernel<6.17": (_REFUSED, "mremap of more than one VMA: EFAULT."),
     "remap-grow": (_NOT, "The handler does not know the new address."),
     "protect": (_NOT, "mprotect opens pages that were never filled."),
+    "clean-charged": (_NOT, "A load fills its page, and that is charged."),
     **_no_reference("The pattern is copied at first touch; no page is shared."),
 }
 
@@ -152,8 +178,8 @@ _SPECIAL_ENTRIES: Expectations = {
     "clean-procmem": (_REFUSED, "GUP finds an entry that has no page to pin: EIO."),
     "clean-core": (_NOT, "A core dump takes a special entry for a hole, which reads as zero."),
 }
-"""What ``follow_page_pte()`` makes of an entry that shows a page which is neither the zero page
-nor an ordinary one."""
+"""What ``follow_page_pte()`` makes of a driver's entry, which shows a page that is neither the
+zero page nor an ordinary one."""
 
 _REFPAGE_COMMON: Expectations = {
     **_SPECIAL_ENTRIES,
@@ -161,7 +187,12 @@ _REFPAGE_COMMON: Expectations = {
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
 }
 
-_REFPAGE: Expectations = _REFPAGE_COMMON
+_COPIED: Expectations = {
+    "rejects-device": (_NOT, "The content is copied: whatever can be read will do."),
+    "accepts-compat-signed": (_UNAVAILABLE, "No offset names the page."),
+}
+
+_REFPAGE: Expectations = {**_REFPAGE_COMMON, **_COPIED}
 
 _REFPAGE_MMAP: Expectations = {
     **_REFPAGE_COMMON,
@@ -170,10 +201,12 @@ _REFPAGE_MMAP: Expectations = {
         "It is a page of the process's own: what is stored there shows in every clean page.",
     ),
     "reference-truncated": (_UNAVAILABLE, "The reference page is anonymous: it has no file."),
+    "accepts-mapping": (_REFUSED, "GUP finds an entry that has no page to take: EFAULT."),
 }
 
 _REFPAGE_DEV: Expectations = {
     **_SPECIAL_ENTRIES,
+    **_COPIED,
     **{
         f"{name}@handler=naive": (_MET, "The one page is an ordinary page of a file to GUP.")
         for name in _SPECIAL_ENTRIES

@@ -23,6 +23,7 @@ class Need(str, Enum):
     KSM = "ksm"
     SWAP = "swap"
     THP = "thp"
+    THP_ALWAYS = "thp-always"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +119,4 @@ class Property:
     @property
     def thp(self) -> bool:
         """Whether it runs with transparent huge pages permitted."""
-        return Need.THP in self.needs
+        return bool({Need.THP, Need.THP_ALWAYS} & set(self.needs))

@@ -75,6 +75,20 @@ def _judge_ksm(exhibit: Exhibit) -> Finding:
     return Finding(Verdict.MET, f"{size(merged.ksm)} were merged; {finding.evidence}")
 
 
+def _ksm_clean(page_size: int) -> tuple[Step, ...]:
+    whole = PAGES * page_size
+    return (
+        *fresh(page_size),
+        Touch(0, 0, whole, "read", page_size),
+        Advise(0, 0, whole, "mergeable"),
+        Settle(),
+        Expect(0, 0, whole),
+        Touch(0, 0, 1, "write", 1, value=VALUE),
+        Expect(0, 0, 1, VALUE),
+        Expect(0, 1, whole - 1),
+    )
+
+
 def _life(page_size: int) -> tuple[Step, ...]:
     whole, half = _PAGES * page_size, _PAGES // 2 * page_size
     return (
@@ -142,6 +156,29 @@ def _judge_charged(exhibit: Exhibit) -> Finding:
     return Finding(Verdict.MET if grown >= whole * 9 // 10 else Verdict.NOT_MET, said)
 
 
+def _clean_charged(page_size: int) -> tuple[Step, ...]:
+    whole = _PAGES * page_size
+    return (
+        Measure("before"),
+        *fresh(page_size, pages=_PAGES),
+        Touch(0, 0, whole, "read", page_size),
+        Measure("loaded"),
+        Expect(0, 0, whole, stride=page_size),
+    )
+
+
+def _judge_clean_charged(exhibit: Exhibit) -> Finding:
+    before, loaded = exhibit.memory("before"), exhibit.memory("loaded")
+    if exhibit.failed or before is None or loaded is None:
+        return first_failure(exhibit)
+    if before.cgroup_current is None or loaded.cgroup_current is None:
+        return Finding(Verdict.UNAVAILABLE, "The memory cgroup's counters are not readable.")
+    grown = loaded.cgroup_current - before.cgroup_current
+    whole = _PAGES * exhibit.page_size
+    said = f"Loading from {size(whole)} charged {size(max(grown, 0))} to the cgroup of the process."
+    return Finding(Verdict.MET if grown <= whole // 4 else Verdict.NOT_MET, said)
+
+
 ACCOUNTING = (
     Property(
         "swap",
@@ -158,6 +195,13 @@ ACCOUNTING = (
         _ksm,
         _judge_ksm,
         (Need.KSM,),
+    ),
+    Property(
+        "ksm-clean",
+        "Clean pages that KSM may merge keep the pattern, and a store stays private.",
+        "KSM on clean pages, which may have no page that it could look at.",
+        _ksm_clean,
+        needs=(Need.KSM,),
     ),
     Property(
         "rss-returns",
@@ -179,6 +223,14 @@ ACCOUNTING = (
         "Memory charged to the right cgroup.",
         _charged,
         _judge_charged,
+        (Need.CGROUP,),
+    ),
+    Property(
+        "clean-charged",
+        "Clean pages that are only read cost the memory cgroup next to nothing.",
+        "Memory charged to the right cgroup: what was not stored to is not this process's alone.",
+        _clean_charged,
+        _judge_clean_charged,
         (Need.CGROUP,),
     ),
 )

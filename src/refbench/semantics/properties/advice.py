@@ -103,6 +103,17 @@ def _hugepage(page_size: int) -> tuple[Step, ...]:
     )
 
 
+def _huge_unasked(page_size: int) -> tuple[Step, ...]:
+    huge = huge_page(page_size)
+    return (
+        Map(0, 2 * huge),
+        Touch(0, 0, 1, "read", 1),
+        Touch(0, 0, 2 * huge, "write", huge // 2, value=VALUE),
+        Expect(0, 0, 2 * huge, VALUE, stride=huge // 2),
+        *_between(huge, huge // 2),
+    )
+
+
 def _collapse(page_size: int) -> tuple[Step, ...]:
     huge = huge_page(page_size)
     return (
@@ -208,6 +219,14 @@ ADVICE = (
         _hugepage,
         content_first,
         (Need.THP,),
+    ),
+    Property(
+        "hugepage-always",
+        "Where every mapping may have huge pages, stores leave the pattern in the whole of them.",
+        "Shutemov's question: what about THP, where nobody asks for it.",
+        _huge_unasked,
+        content_first,
+        (Need.THP_ALWAYS,),
     ),
     Property(
         "collapse",

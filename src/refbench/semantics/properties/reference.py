@@ -1,19 +1,27 @@
-"""What happens when somebody changes the reference page afterwards."""
+"""The reference page: what happens to it afterwards, and which memory is accepted as one."""
 
 from __future__ import annotations
 
+from typing import cast
+
 from refbench.program import Expect, Reference, Step, Touch
-from refbench.program.steps import Tampering
-from refbench.semantics.evidence import tell
+from refbench.program.steps import Origin, Tampering
+from refbench.semantics.evidence import error_name, tell
 from refbench.semantics.properties.clean import PAGES, fresh
+from refbench.semantics.properties.stores import VALUE, around
 from refbench.semantics.property import (
     Exhibit,
     Finding,
     Property,
+    first_failure,
     is_content,
     is_unavailable,
 )
 from refbench.words import Verdict
+
+_AFTERWARDS = "What happens when the reference page is unmapped, remapped or changed afterwards."
+_KINDS = "Which page kinds are accepted as a reference page."
+_COMPAT = "32-bit callers with a sign-extended offset."
 
 
 def _tampered(name: str, action: Tampering, title: str) -> Property:
@@ -28,16 +36,10 @@ def _tampered(name: str, action: Tampering, title: str) -> Property:
             Expect(1, 0, whole),
         )
 
-    return Property(
-        name,
-        title,
-        "What happens when the reference page is unmapped, remapped or changed afterwards.",
-        build,
-        _judge,
-    )
+    return Property(name, title, _AFTERWARDS, build, _judge_tampered)
 
 
-def _judge(exhibit: Exhibit) -> Finding:
+def _judge_tampered(exhibit: Exhibit) -> Finding:
     """To refuse that the reference page is changed is a way of keeping the pattern."""
     acts = [seen for seen in exhibit.sample.observations if seen.step == "reference"]
     if not acts:
@@ -52,6 +54,61 @@ def _judge(exhibit: Exhibit) -> Finding:
         return Finding(Verdict.MET, "It was done, and every page still reads as the pattern.")
     return Finding(Verdict.MET, f"It is prevented: {tell(act, exhibit.lines)}")
 
+
+def _accepted(kind: str, title: str, answers: str = _KINDS) -> Property:
+    """A mapping that refers to memory of this kind shows the pattern and takes a store."""
+
+    def build(page_size: int) -> tuple[Step, ...]:
+        at = 3 * page_size + 100
+        return (
+            Reference(cast(Origin, f"from-{kind}")),
+            *fresh(page_size),
+            Expect(0, 0, PAGES * page_size),
+            Touch(0, at, 1, "write", 1, value=VALUE),
+            *around(page_size, at, 1),
+        )
+
+    return Property(f"accepts-{kind}", title, answers, build, first_failure)
+
+
+def _rejected(kind: str, title: str) -> Property:
+    def build(_page_size: int) -> tuple[Step, ...]:
+        return (Reference(cast(Origin, f"from-{kind}")),)
+
+    return Property(f"rejects-{kind}", title, _KINDS, build, _judge_rejected)
+
+
+def _judge_rejected(exhibit: Exhibit) -> Finding:
+    if not exhibit.sample.observations:
+        return Finding(Verdict.FAILED, "The run never came to its reference step.")
+    act = exhibit.sample.observations[0]
+    if is_unavailable(act):
+        return Finding(Verdict.UNAVAILABLE, tell(act, exhibit.lines))
+    if act.ok:
+        return Finding(Verdict.NOT_MET, "It was accepted.")
+    return Finding(Verdict.MET, f"It is refused: {error_name(act.errno)}.")
+
+
+_ACCEPTED = (
+    _accepted("anonymous", "A page of anonymous memory may be the reference page."),
+    _accepted("file", "A page of a file may be the reference page."),
+    _accepted("shared", "A page of shared memory may be the reference page."),
+    _accepted("hugetlb", "A part of a huge page may be the reference page."),
+    _accepted("mapping", "A clean page of such a mapping may be the reference page of another."),
+)
+_REJECTED = (
+    _rejected("device", "Page frames that are no memory to share are refused as a reference page."),
+    _rejected("unmapped", "An address where nothing is mapped is refused."),
+    _rejected("inaccessible", "An address that the process may not read is refused."),
+)
+_BY_COMPAT = (
+    _accepted(
+        "compat", "A 32-bit caller's reference page above 2 GiB is the one that it named.", _COMPAT
+    ),
+    _accepted(
+        "compat-signed", "So it is when its address was sign-extended on the way there.", _COMPAT
+    ),
+)
 
 REFERENCE = (
     _tampered(
@@ -69,4 +126,10 @@ REFERENCE = (
         "unmap",
         "Clean pages keep the pattern when the reference page itself is unmapped.",
     ),
+    *_ACCEPTED,
+    *_REJECTED,
+    *_BY_COMPAT,
 )
+
+ORIGINS = tuple(item.name.partition("-")[2] for item in (*_ACCEPTED, *_REJECTED, *_BY_COMPAT))
+"""Kinds of memory that a reference page may be asked to be."""
