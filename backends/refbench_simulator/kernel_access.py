@@ -63,7 +63,7 @@ def refusal(space: AddressSpace, left: Index, via: KernelRead | KernelWrite) -> 
     """
     if via == "procmem":
         return _EIO
-    bare = via == "direct" and left.size and space.pte[left[0]] == Pte.REFERENCE
+    bare = via == "direct" and left.size and _bare(space, left[:1]).any()
     return _EEXIST if bare else _EFAULT
 
 
@@ -90,8 +90,7 @@ def reach(
         # maybe_mkwrite(): an entry is no more writable than its VMA.
         space.writable[good] &= (space.prot[good] & Prot.WRITE) != 0
     elif via in _PINNED:
-        # follow_pfn_pte() of mm/gup.c: a special entry has no page, but for the zero page's.
-        good = good[: _leading(space.pte[good] != Pte.REFERENCE)]
+        good = good[: _leading(~_bare(space, good))]
         if via in _LONG:
             faults.unshare(space, good)
     space.note_peak()
@@ -116,19 +115,21 @@ def stop(
 def dump_core(process: Process, rows: Index) -> Iterator[Core]:
     """A forked child dumps core; ``rows`` are looked for in the file.
 
-    ``vma_dump_size()`` of fs/coredump.c, with the default filter: VMAs that have an anon_vma,
-    whole. ``get_dump_page()`` gives no page (FOLL_DUMP) for what anonymous memory does not have
-    yet, nor for special entries, the zero page's among them; a device's driver is asked first.
+    ``vma_dump_size()`` of fs/coredump.c, with the default filter: VMAs that have an anon_vma or
+    a reference page, whole. ``get_dump_page()`` gives no page (FOLL_DUMP) for what anonymous
+    memory does not have yet, nor for special entries, the zero page's among them; but what shows a
+    reference page is faulted in and dumped. A device's driver is asked first.
     """
     process.model.before_fork(process.space)
     process.space.machine.system_call()
     child = process.fork()
     child.model.after_fork_child(child.space)
     space = child.space
-    dumped = space.mapped[rows] & (space.anon_vma[rows] > 0)
+    refers = (space.flags[rows] & Flag.REFERENCE) != 0
+    dumped = space.mapped[rows] & ((space.anon_vma[rows] > 0) | refers)
     bare = space.anonymous(rows) | space.special(rows) | _behind_end(space, rows)
-    absent = (space.pte[rows] == Pte.NONE) & bare
-    absent |= np.isin(space.pte[rows], (Pte.ZERO, Pte.REFERENCE))
+    absent = (space.pte[rows] == Pte.NONE) & bare & ~refers
+    absent |= (space.pte[rows] == Pte.ZERO) | _bare(space, rows)
     there = rows[dumped & ~absent]
     faults.touch(space, there, store=False)
     yield Core(space, there, rows[dumped & absent], rows[~dumped])
@@ -150,6 +151,13 @@ def _out_of_reach(space: AddressSpace, rows: Index, via: KernelRead | KernelWrit
     served = machine.kernel.serves_kernel_faults and via != "procmem"
     closed = np.array([not (found.by_thread and served) for found in machine.userfaults])
     return np.asarray(missing & closed[space.ctx[rows] - 1], dtype=np.bool_)
+
+
+def _bare(space: AddressSpace, rows: Index) -> Mask:
+    """Entries without a page that GUP could give: ``follow_pfn_pte()`` of mm/gup.c. It knows the
+    zero page and, with the patches, a mapping's reference page, but none of a device's driver."""
+    shown = space.pte[rows] == Pte.REFERENCE
+    return np.asarray(shown & ((space.flags[rows] & Flag.MIXEDMAP) != 0), dtype=np.bool_)
 
 
 def _behind_end(space: AddressSpace, rows: Index) -> Mask:

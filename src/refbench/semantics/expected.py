@@ -172,17 +172,7 @@ _KSM: Expectations = {
     **_no_reference("Which page is kept is the kernel's choice and out of reach."),
 }
 
-_SPECIAL_ENTRIES: Expectations = {
-    "clean-direct": (_REFUSED, "GUP finds an entry that has no page to pin: EEXIST."),
-    "clean-vmreadv": (_REFUSED, "GUP finds an entry that has no page to pin: EFAULT."),
-    "clean-procmem": (_REFUSED, "GUP finds an entry that has no page to pin: EIO."),
-    "clean-core": (_NOT, "A core dump takes a special entry for a hole, which reads as zero."),
-}
-"""What ``follow_page_pte()`` makes of a driver's entry, which shows a page that is neither the
-zero page nor an ordinary one."""
-
 _REFPAGE_COMMON: Expectations = {
-    **_SPECIAL_ENTRIES,
     "collapse": (_REFUSED, "No huge page is made where clean pages show a reference page: EINVAL."),
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
 }
@@ -203,6 +193,15 @@ _REFPAGE_MMAP: Expectations = {
     "reference-truncated": (_UNAVAILABLE, "The reference page is anonymous: it has no file."),
     "accepts-mapping": (_REFUSED, "GUP finds an entry that has no page to take: EFAULT."),
 }
+
+_SPECIAL_ENTRIES: Expectations = {
+    "clean-direct": (_REFUSED, "GUP finds an entry that has no page to pin: EEXIST."),
+    "clean-vmreadv": (_REFUSED, "GUP finds an entry that has no page to pin: EFAULT."),
+    "clean-procmem": (_REFUSED, "GUP finds an entry that has no page to pin: EIO."),
+    "clean-core": (_NOT, "A core dump takes a special entry for a hole, which reads as zero."),
+}
+"""What ``follow_page_pte()`` makes of a driver's entry, which shows a page that is neither the
+zero page nor an ordinary one."""
 
 _REFPAGE_DEV: Expectations = {
     **_SPECIAL_ENTRIES,
