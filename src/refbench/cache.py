@@ -123,23 +123,33 @@ class Cache:
                     gone.append(str(path))
         return tuple(gone)
 
+    @contextmanager
+    def temporary(self, kind: str, key: str = "") -> Iterator[Path]:
+        """An empty directory on the cache's file system that is gone afterwards.
+
+        :raises StorageError: when the cache cannot be written.
+        """
+        with self._storage(kind):
+            self._temporary.mkdir(parents=True, exist_ok=True)
+            prefix = f"{Identity.current()}-{kind}-{key}-"
+            directory = Path(tempfile.mkdtemp(prefix=prefix, dir=self._temporary))
+            try:
+                yield directory
+            finally:
+                shutil.rmtree(directory, ignore_errors=True)
+
     @property
     def _temporary(self) -> Path:
         return self.root / "building"
 
     def _build(self, kind: str, key: str, place: Path, build: Callable[[Path], object]) -> None:
-        self._temporary.mkdir(exist_ok=True)
-        prefix = f"{Identity.current()}-{kind}-{key}-"
-        directory = Path(tempfile.mkdtemp(prefix=prefix, dir=self._temporary))
-        try:
+        with self.temporary(kind, key) as directory:
             self.progress(f"building {kind}", None)
             build(directory)
             _sync(directory)
             directory.chmod(0o755)
             directory.rename(place)
             _sync_entry(place.parent)
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
 
     @contextmanager
     def _locked(self, kind: str, key: str) -> Iterator[None]:

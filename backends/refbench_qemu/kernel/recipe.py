@@ -1,0 +1,111 @@
+"""Everything that a kernel is made of: what decides where it lies in the artefact cache."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from refbench.cache import Cache, Material
+from refbench.errors import UsageError
+from refbench.vm import kernels
+from refbench_qemu.kernel import configure, listing
+from refbench_qemu.kernel.places import MODULES
+from refbench_qemu.kernel.source import Source, debian_source, own_source
+from refbench_qemu.kernel.toolchain import Toolchain, toolchain
+from refbench_qemu.kernel.tree import PatchFile, patch_files
+
+FORMAT = "2"
+"""Of what a build keeps and how it works; another number builds everything anew."""
+_PLAIN = re.compile(r"[^a-z0-9]+")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the user asked for."""
+
+    arch: str = "x86_64"
+    config: str = configure.BASE
+    source: str = ""
+    """Empty for Debian's, else a tree or a tarball."""
+    patches: tuple[str, ...] = ("default",)
+    name: str = ""
+    """Empty for the usual one."""
+    renew: bool = False
+    """Ask apt for the newest source, also when there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All inputs of one kernel."""
+
+    name: str
+    order: Order
+    source: Source
+    patches: tuple[PatchFile, ...]
+    wishes: configure.Wishes
+    tools: Toolchain
+
+    @property
+    def inputs(self) -> tuple[Material, ...]:
+        """What the artefact cache finds it by."""
+        return (
+            FORMAT,
+            self.name,
+            self.order.arch,
+            self.order.config,
+            self.source.told,
+            *(item.path for item in self.patches),
+            configure.merged(self.wishes),
+            self.tools.compiler,
+            self.tools.linker,
+            *(path for folder in module_folders() for path in listing.of_folder(folder)),
+        )
+
+
+def prepare(order: Order, cache: Cache) -> Recipe:
+    """Find everything that an order needs; Debian's source is fetched when it is not there.
+
+    :raises UsageError: when something that the user named is not there.
+    :raises BackendError: when tools are missing, or the source cannot be had.
+    """
+    name = order.name or usual_name(order)
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot be a kernel's name.",
+            remedy="Up to 40 small letters, digits, dots and hyphens.",
+        )
+    wishes = configure.wanted(order.config, order.arch, name)
+    tools = toolchain(order.arch, libelf=configure.needs_objtool(wishes))
+    if order.source:
+        source = own_source(Path(order.source), cache)
+    else:
+        source = debian_source(cache, renew=order.renew)
+    patches = tuple(item for choice in order.patches for item in patch_files(choice, source.series))
+    return Recipe(name, order, source, patches, wishes, tools)
+
+
+def usual_name(order: Order) -> str:
+    """``patched``, ``stock-debug``, ``linux`` (the name of the user's tree), ``linux-patched``."""
+    words = []
+    if order.source:
+        words.append(_plain(Path(order.source).expanduser().resolve().name))
+    plain = order.patches == ("none",)
+    if not (plain and order.source):
+        words += [_PATCHED.get(choice, _plain(Path(choice).name)) for choice in order.patches]
+    if order.config != configure.BASE:
+        words.append(order.config)
+    return "-".join(words)[:40].rstrip("-.")
+
+
+_PATCHED = {"default": kernels.DEFAULT, "none": "stock", "v1": "v1"}
+
+
+def _plain(text: str) -> str:
+    return _PLAIN.sub("-", text.lower().partition(".tar")[0]).strip("-") or "linux"
+
+
+def module_folders() -> tuple[Path, ...]:
+    """The folders of modules that are built with every kernel."""
+    return tuple(sorted(path.parent for path in MODULES.glob("*/Kbuild")))
