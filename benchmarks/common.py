@@ -19,6 +19,10 @@ MECHANISMS = (
     "memfd:block=16",
     "memfd:block=512",
     "memset",
+    "refpage",
+    "refpage-dev",
+    "refpage-dev:handler=naive",
+    "refpage-mmap",
     "segv",
     "uffd",
     "uffd-sigbus",
@@ -29,11 +33,20 @@ CHURN_CASES = ("churn-small",)
 DENSE_CASES = ("dense-read", "dense-write")
 FORK_CASES = ("fork-child-write", "fork-parent-read")
 SPARSE_CASES = ("sparse-random", "sparse-read", "sparse-write")
-CASES = CHURN_CASES + DENSE_CASES + FORK_CASES + SPARSE_CASES
+V4_CASES = ("v4-all", "v4-half", "v4-one")
+CASES = CHURN_CASES + DENSE_CASES + FORK_CASES + SPARSE_CASES + V4_CASES
 
 MEASURING = 1800.0
 """Seconds after which asv gives up on a commit's measurement."""
-UNITS = {"lost": "bytes", "rss": "bytes", "syscalls": "calls", "traps": "traps", "vmas": "VMAs"}
+UNITS = {
+    "hwm": "bytes",
+    "lost": "bytes",
+    "rss": "bytes",
+    "syscalls": "calls",
+    "traps": "traps",
+    "vmas": "VMAs",
+}
+"""Of metrics that are no times. A second of the target ``qemu`` is 10^9 instructions."""
 
 
 def axes(cases: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:

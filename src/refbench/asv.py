@@ -12,10 +12,12 @@ import contextlib
 import functools
 import math
 import os
+import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,7 +25,7 @@ import msgspec
 
 from refbench import journal as journals
 from refbench import metrics
-from refbench.errors import RefbenchError, StorageError, UsageError
+from refbench.errors import BackendError, RefbenchError, StorageError, UsageError
 from refbench.grammar import Spec, suggest
 from refbench.journal import Header, Journal
 from refbench.plan import Plan, Request, select_mechanisms, select_workloads, split_specs
@@ -40,6 +42,11 @@ RUNS = 3
 ITERATIONS = 2
 """Fresh processes a cell, and samples in each beside the warm-up: few, because the history
 gains its strength from many commits."""
+COUNTED = {"qemu": (1, 1)}
+"""The same of targets that take long and say the same again."""
+NEEDED = {"qemu": ("kernel", "build")}
+"""What a target needs beforehand: the command of the refbench under measurement that makes it. A
+commit's kernel has the patches and the configuration of that commit."""
 MOST_SECONDS = 60.0
 """How long the simulator may work on one program."""
 JOURNALS = Path(".asv/journals")
@@ -76,8 +83,6 @@ def measure(
     request = Request(
         mechanisms=tuple(_known(known, mechanisms, select_mechanisms)),
         workloads=tuple(_known(known, cases, select_workloads)),
-        runs=RUNS,
-        iterations=ITERATIONS,
     )
     chosen = selected(known, targets)
     header = Header(
@@ -89,8 +94,11 @@ def measure(
     path = _place()
     with Journal.create(path, header) as journal:
         for target in chosen:
+            runs, iterations = COUNTED.get(target, (RUNS, ITERATIONS))
+            asked = replace(request, runs=runs, iterations=iterations)
             try:
-                execute(known, (target,), request, journal, _Quiet())
+                prepare(target)
+                execute(known, (target,), asked, journal, _Quiet())
             except StorageError:
                 raise
             except RefbenchError as error:
@@ -120,8 +128,8 @@ def cell(
     measurements = _measurements(Path(journal), target, mechanism, case)
     if not measurements:
         raise NotImplementedError(f"{mechanism} was not measured in {case} on {target}.")
-    if metric == OVERHEAD and measurements[-1].environment.clock == Clock.MODELLED.value:
-        raise NotImplementedError(f"{target} is a model: all the time that it takes is its own.")
+    if metric == OVERHEAD and Clock(measurements[-1].environment.clock).counts:
+        raise NotImplementedError(f"{target} counts: what the agent spends is no time of ours.")
     failure = measurements[-1].failure
     if failure is not None and failure.kind == "unsupported":
         raise NotImplementedError(f"{failure.message} {failure.remedy}".strip())
@@ -151,6 +159,24 @@ def selected(known: Registry, targets: Sequence[str]) -> tuple[str, ...]:
                 remedy=suggest(name, targets),
             )
     return chosen
+
+
+def prepare(target: str) -> None:
+    """Make what ``target`` needs, where it is not there yet.
+
+    :raises BackendError: when that fails, with what the command said.
+    """
+    command = NEEDED.get(target.partition(":")[0])
+    if command is None:
+        return
+    argv = [sys.executable, "-m", "refbench.cli", *command]
+    done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise BackendError(
+            f"{target} needs `refbench {' '.join(command)}`, which failed: {said}",
+            remedy="Run that command by itself.",
+        )
 
 
 def _check(version: int) -> None:

@@ -9,12 +9,13 @@ recorded under a machine name of their own, about which nothing else is told.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,16 +24,21 @@ import click
 import msgspec
 
 from refbench import journal as journals
-from refbench.asv import JOURNALS, TARGETS_VARIABLE
+from refbench.asv import JOURNALS, TARGETS_VARIABLE, prepare
 from refbench.errors import RefbenchError, StorageError, UsageError
+from refbench.plugins import registry
+from refbench.runner import open_target
 from refbench.samples import Environment
 
 RESULTS = Path("results")
 ENVIRONMENTS = "environments.jsonl"
 REFERENCE = "reference"
-EVERYWHERE = {"simulator": "modelled"}
+EVERYWHERE = {"qemu": "instructions", "simulator": "modelled"}
 """Targets whose numbers are the same wherever they are taken, and the machine that stands for
-all of them."""
+all of them: of :data:`TOOLS`, one for each set of tools."""
+TOOLS = {"qemu": ("qemu", "kernel-source", "kernel-compiler", "compiler")}
+"""What the numbers of such a target depend on besides the commit, as facts of its environment.
+Their hash is a part of the machine's name: a history goes on where they are the same."""
 _GIB = 1 << 30
 
 
@@ -49,8 +55,8 @@ class Recorded:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option(
     "--machine",
-    help="The name under which results are kept; never the host name. Default: reference, or"
-    " modelled for REFBENCH_TARGETS=simulator.",
+    help="The name under which results are kept; never the host name. Default: reference,"
+    " modelled for REFBENCH_TARGETS=simulator, instructions-HASH (of the tools) for qemu.",
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def main(machine: str | None, arguments: tuple[str, ...]) -> None:
@@ -73,24 +79,46 @@ def main(machine: str | None, arguments: tuple[str, ...]) -> None:
 def machine_for(targets: str, machine: str | None) -> str:
     """The machine under whose name the numbers of ``targets`` (commas between them) are kept.
 
-    :raises UsageError: when some of them depend on the machine and others do not, or when
-        ``machine`` is a name of the other kind.
+    :raises UsageError: when their numbers do not belong together, or when ``machine`` is a name
+        of another kind.
+    :raises BackendError: when a target that depends on tools cannot be opened.
     """
-    kinds = {EVERYWHERE.get(target.strip(), "") for target in targets.split(",")}
+    names = [target.strip() for target in targets.split(",")]
+    kinds = {EVERYWHERE.get(name, "") for name in names}
     own = max(kinds)
     if len(kinds) > 1:
         raise UsageError(
-            f"Of {targets}, some give the same numbers on every machine and some do not.",
-            remedy=f"Record {' and '.join(EVERYWHERE)} apart: one history, two machines.",
+            f"Of {targets}, some give the same numbers on every machine and some do not, or "
+            "they count different things.",
+            remedy=f"Record {' and '.join(EVERYWHERE)} apart: one history, a machine for each.",
         )
-    if machine is None:
-        return own or REFERENCE
-    if (machine in EVERYWHERE.values()) != bool(own):
+    if machine is not None and not own and not _stands_for_all(machine):
+        return machine
+    name = _named_after_tools(names[0], own) if names[0] in TOOLS else own or REFERENCE
+    if machine not in {None, name}:
         raise UsageError(
             f"The results of {targets} do not belong to the machine {machine}.",
-            remedy=f"Use --machine {own}." if own else f"Use --machine {REFERENCE}.",
+            remedy=f"Use --machine {name}.",
         )
-    return machine
+    return name
+
+
+def _stands_for_all(machine: str) -> bool:
+    return machine.partition("-")[0] in EVERYWHERE.values()
+
+
+def _named_after_tools(target: str, kind: str) -> str:
+    prepare(target)
+    _, session = open_target(registry(), target)
+    with session:
+        found = session.capabilities()
+    return f"{kind}-{tools_digest(target, found.arch, found.environment)}"
+
+
+def tools_digest(target: str, arch: str, facts: Mapping[str, str]) -> str:
+    """Eight hexadecimal digits that are the same where all :data:`TOOLS` of a target are."""
+    said = [arch, *(facts.get(name, "") for name in TOOLS[target])]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:8]
 
 
 def introduce(machine: str) -> None:
@@ -99,7 +127,7 @@ def introduce(machine: str) -> None:
     Of one that stands for all machines there is nothing to tell. asv keeps that in
     ``.asv-machine.json`` in the home directory; other entries stay.
     """
-    if machine in EVERYWHERE.values():
+    if _stands_for_all(machine):
         facts = dict.fromkeys(("os", "arch", "cpu", "num_cpu", "ram"), "any")
         asv.machine.MachineCollection.save(machine, {"machine": machine, **facts})
         return

@@ -202,7 +202,7 @@ class TestSuites:
         assert set(targets) <= set(known.backends)
 
     @pytest.mark.parametrize(
-        "name", ["sparse_touch", "dense_touch", "fork_after_alloc", "alloc_churn"]
+        "name", ["sparse_touch", "dense_touch", "fork_after_alloc", "alloc_churn", "v4_microbench"]
     )
     def test_every_workload_tracks_its_headline_metrics(self, name: str) -> None:
         module = importlib.import_module(f"benchmarks.{name}")

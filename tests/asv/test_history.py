@@ -112,7 +112,34 @@ def test_what_is_the_same_everywhere_is_kept_under_a_machine_of_its_own(
     ):
         with pytest.raises(UsageError):
             history.machine_for(targets, machine)
+    for targets, machine in (
+        ("qemu,simulator", None),
+        ("host", "instructions-01234567"),
+        ("simulator", "instructions-01234567"),
+    ):
+        with pytest.raises(UsageError):
+            history.machine_for(targets, machine)
     monkeypatch.setenv("HOME", str(tmp_path))
     history.introduce("modelled")
     (told,) = [path.read_text() for path in tmp_path.glob(".asv-machine.json")]
     assert set(json.loads(told)["modelled"].values()) == {"any", "modelled"}
+
+
+def test_another_tool_is_another_machine_and_another_commit_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = {name: f"{name} 1" for name in history.TOOLS["qemu"]} | {"kernel-digest": "aa"}
+    name = history.tools_digest("qemu", "x86_64", facts)
+    assert history.tools_digest("qemu", "x86_64", facts | {"kernel-digest": "bb"}) == name
+    others = {history.tools_digest("qemu", "arm64", facts)} | {
+        history.tools_digest("qemu", "x86_64", facts | {tool: "another"})
+        for tool in history.TOOLS["qemu"]
+    }
+    assert len({name} | others) == 2 + len(history.TOOLS["qemu"])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    history.introduce(f"instructions-{name}")
+    (told,) = [path.read_text() for path in tmp_path.glob(".asv-machine.json")]
+    assert set(json.loads(told)[f"instructions-{name}"].values()) == {
+        "any",
+        f"instructions-{name}",
+    }
