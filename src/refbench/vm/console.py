@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_STAMP = re.compile(r"^(?:<\d+>)?\[ *(\d+\.\d{6})\](?:\[[^\]]*\])? ?")
+_STAMP = re.compile(r"(?:<\d+>)?\[ *(\d+\.\d{6})\](?:\[ *[CT]\d+\])? ?")
 
 
-def strip_stamp(line: str) -> str:
-    """``line`` without the kernel's time stamp, and without the caller where printk names it."""
-    return _STAMP.sub("", line, count=1)
+def text_of(line: str) -> str:
+    """``line`` without the kernel's time stamp, the caller that printk may name, and whatever
+    a program had written to the console without ending its line."""
+    found = _STAMP.search(line)
+    return line[found.end() :] if found else line
 
 
 def stamp(line: str) -> float | None:
     """The kernel's time stamp in seconds since the guest's boot; ``None`` without one."""
-    found = _STAMP.match(line)
+    found = _STAMP.search(line)
     return float(found[1]) if found else None
 
 
@@ -33,7 +35,7 @@ class Console:
         self._lines: list[str] = []
 
     def read(self) -> int:
-        """Take in what came since; how many lines there are now. Costs one read of a file."""
+        """Take in what came since; how many whole lines there are now."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
@@ -43,11 +45,21 @@ class Console:
         if data:
             self._offset += len(data)
             *whole, self._rest = (self._rest + data).split(b"\n")
-            self._lines += [line.decode(errors="replace").rstrip("\r") for line in whole]
+            self._lines += [_decoded(line) for line in whole]
         return len(self._lines)
 
     def lines(self, start: int = 0) -> tuple[str, ...]:
         """The whole lines so far from number ``start`` on, and the last, unfinished one."""
         self.read()
-        rest = self._rest.decode(errors="replace").rstrip("\r")
-        return (*self._lines[start:], *([rest] if rest else []))
+        return (*self._lines[start:], *([_decoded(self._rest)] if self._rest else []))
+
+    def size(self) -> int:
+        """Bytes that the guest has said so far."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def _decoded(line: bytes) -> str:
+    return line.decode(errors="replace").rstrip("\r")
