@@ -1,9 +1,9 @@
 """What the asv benchmarks of any later commit call in the refbench that is being measured.
 
 Benchmarks are read from the work tree of today and run against installs of older commits. So
-they call :func:`measure`, :func:`cell` and :func:`worked_out` only, each with the ``version`` of
-its meaning that they were written for, and the names on the axes (targets, mechanisms, cases)
-come from them: a name that this refbench does not know is simply not measured.
+they call :func:`measure`, :func:`cell`, :func:`worked_out` and :func:`patched_kernel` only, each
+with the ``version`` of its meaning that they were written for, and the names on the axes (targets,
+mechanisms, cases) come from them: a name that this refbench does not know is not measured.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import contextlib
 import functools
 import math
 import os
-import subprocess
 import sys
 import time
 import tracemalloc
@@ -24,8 +23,8 @@ from pathlib import Path
 import msgspec
 
 from refbench import journal as journals
-from refbench import metrics
-from refbench.errors import BackendError, RefbenchError, StorageError, UsageError
+from refbench import kernel_costs, metrics
+from refbench.errors import RefbenchError, StorageError, UsageError
 from refbench.grammar import Spec, suggest
 from refbench.journal import Header, Journal
 from refbench.plan import Plan, Request, select_mechanisms, select_workloads, split_specs
@@ -37,16 +36,13 @@ from refbench.version import VERSION
 from refbench.words import Capabilities, Cell, Clock, Pattern
 
 INTERFACE = 1
-"""The version of what these three mean."""
+"""The version of what these four mean."""
 RUNS = 3
 ITERATIONS = 2
 """Fresh processes a cell, and samples in each beside the warm-up: few, because the history
 gains its strength from many commits."""
 COUNTED = {"qemu": (1, 1)}
 """The same of targets that take long and say the same again."""
-NEEDED = {"qemu": ("kernel", "build")}
-"""What a target needs beforehand: the command of the refbench under measurement that makes it. A
-commit's kernel has the patches and the configuration of that commit."""
 MOST_SECONDS = 60.0
 """How long the simulator may work on one program."""
 JOURNALS = Path(".asv/journals")
@@ -162,21 +158,13 @@ def selected(known: Registry, targets: Sequence[str]) -> tuple[str, ...]:
 
 
 def prepare(target: str) -> None:
-    """Make what ``target`` needs, where it is not there yet.
+    """Make what ``target`` needs, where it is not there yet: a commit's kernel has the patches and
+    the configuration of that commit.
 
-    :raises BackendError: when that fails, with what the command said.
+    :raises BackendError: when that fails, with what was said.
     """
-    command = NEEDED.get(target.partition(":")[0])
-    if command is None:
-        return
-    argv = [sys.executable, "-m", "refbench.cli", *command]
-    done = subprocess.run(argv, check=False, stdin=subprocess.DEVNULL, capture_output=True)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise BackendError(
-            f"{target} needs `refbench {' '.join(command)}`, which failed: {said}",
-            remedy="Run that command by itself.",
-        )
+    if target.partition(":")[0] == kernel_costs.TARGET:
+        kernel_costs.build({})
 
 
 def _check(version: int) -> None:
@@ -330,3 +318,22 @@ def worked_out(
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     return tuple(seconds), peak
+
+
+def patched_kernel(*, version: int = INTERFACE) -> dict[str, tuple[float, ...]] | None:
+    """What the patched kernel costs here, see :func:`refbench.kernel_costs.measured`.
+
+    None when there is no QEMU or the kernel cannot be built, or when ``REFBENCH_TARGETS`` selects
+    nothing that a real clock measures.
+
+    :raises NotImplementedError: when this refbench is older than ``version``.
+    """
+    _check(version)
+    if "host" not in (os.environ.get(TARGETS_VARIABLE) or "host").split(","):
+        return None
+    try:
+        prepare(kernel_costs.TARGET)
+        return dict(kernel_costs.measured(registry()))
+    except RefbenchError as error:
+        _say(f"the patched kernel: {error}")
+        return None

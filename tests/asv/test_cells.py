@@ -230,7 +230,7 @@ class TestSuites:
         ours = {name for name in asked if name.startswith("refbench")}
         # What is newer than the oldest commits of the history is looked for, not imported.
         assert ours == {"refbench.asv", "refbench.asv.cell", "refbench.asv.measure"}
-        assert attributes == {"worked_out"}
+        assert attributes == {"patched_kernel", "worked_out"}
 
 
 class TestGrowth:
