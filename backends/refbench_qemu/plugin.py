@@ -6,9 +6,17 @@ from collections.abc import Iterable
 
 import click
 
+from refbench.backend import Backend
 from refbench.hookspecs import hookimpl
+from refbench_qemu.backend import QemuBackend
 
 refbench_api_version = 1
+
+
+@hookimpl
+def refbench_backends() -> Iterable[Backend]:
+    """Guests in QEMU."""
+    return (QemuBackend(),)
 
 
 @hookimpl

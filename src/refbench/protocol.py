@@ -224,12 +224,15 @@ def _look(answer: Answer) -> str:
 def failure_of(error: CellError, log: Sequence[str] = ()) -> Failure:
     """An error of a cell in the words of the journal."""
     wanted, limit = (error.wanted, error.limit) if isinstance(error, LimitHit) else (0, 0)
-    log = error.log if isinstance(error, KernelFault) else log
+    shown = log[-_SHOWN_LINES:]
+    if isinstance(error, KernelFault):
+        # The first line says what it was; the guard has kept as much as there is to a report.
+        shown = error.log
     return Failure(
         kind=error.kind,
         message=error.message,
         remedy=error.remedy,
         wanted=wanted,
         limit=limit,
-        log=tuple(log[-_SHOWN_LINES:]),
+        log=tuple(shown),
     )
