@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from refbench.agent import build_agent, compiler_probe, host_arch
 from refbench.errors import BackendError, UsageError
 from refbench.grammar import Option, Values
 from refbench.housekeeping import SessionState
-from refbench.vm import kernels
+from refbench.vm import accel, kernels
 from refbench.vm.kernels import Kernel
 from refbench.vm.machine import find_qemu, qemu_version
 from refbench.vm.spec import MachineSpec
@@ -71,9 +72,10 @@ class QemuBackend:
         Option(
             "fresh",
             "choice",
-            "boot",
-            "cell: every run starts from a snapshot of the guest as it was after its boot",
-            choices=("boot", "cell"),
+            "auto",
+            "cell: each run starts from a snapshot of the guest after its boot; boot: from what "
+            "the run before has left; auto: cell on the instruction clock, boot on the real one",
+            choices=("auto", "boot", "cell"),
         ),
         Option("swap", "size", 0, "compressed swap (zram) in the guest", multiple=4096),
         Option("append", "text", "", "further words for the kernel's command line"),
@@ -100,20 +102,18 @@ class QemuBackend:
         agent = build_agent(kernel.arch)
         state = SessionState.create()
         try:
-            return QemuSession(
-                recipe,
-                agent,
-                state,
-                facts=facts_of(recipe),
-                fresh=options.text("fresh") == "cell",
-            )
+            how = accel.choose(recipe.spec, state.files, mark=state.mark)
+            cpu = cpu_model(kernel.arch, how.name, options)
+            recipe = replace(recipe, spec=replace(recipe.spec, accel=how.name, cpu=cpu))
+            facts = {**facts_of(recipe), "accel": how.name, "accel-reason": how.reason}
+            return QemuSession(recipe, agent, state, facts=facts)
         except BaseException:
             state.close()
             raise
 
 
 def recipe_of(kernel: Kernel, options: Values) -> Recipe:
-    """What the guest of ``kernel`` is made of under ``options``.
+    """What the guest of ``kernel`` is made of under ``options``, without hardware virtualisation.
 
     :raises UsageError: for options that do not go together.
     :raises BackendError: without QEMU or a compiler.
@@ -124,7 +124,6 @@ def recipe_of(kernel: Kernel, options: Values) -> Recipe:
             f"The target 'qemu' with cpus={options.integer('cpus')} cannot count instructions.",
             remedy="Leave cpus at 1, or take clock=real.",
         )
-    accelerator = "tcg"
     initrd, guest, launcher = initial_files(kernel.arch)
     spec = MachineSpec(
         kernel=kernel.image,
@@ -133,10 +132,9 @@ def recipe_of(kernel: Kernel, options: Values) -> Recipe:
         append=words(kernel, options),
         cpus=options.integer("cpus"),
         memory=options.integer("memory"),
-        cpu=cpu_model(kernel.arch, accelerator, options),
-        accel=accelerator,
+        cpu=cpu_model(kernel.arch, "tcg", options),
         icount=counted,
-        snapshots=options.text("fresh") == "cell",
+        snapshots=fresh_each_time(options),
     )
     return Recipe(
         kernel=kernel,
@@ -148,6 +146,14 @@ def recipe_of(kernel: Kernel, options: Values) -> Recipe:
         # Not on the command line: there, a small guest's kernel overrules it.
         settings=((_THP, options.text("thp")),),
     )
+
+
+def fresh_each_time(options: Values) -> bool:
+    """Whether every run starts from the snapshot."""
+    chosen = options.text("fresh")
+    if chosen == "auto":
+        return options.text("clock") == "instructions"
+    return chosen == "cell"
 
 
 def words(kernel: Kernel, options: Values) -> tuple[str, ...]:
@@ -209,11 +215,11 @@ def facts_of(recipe: Recipe) -> Mapping[str, str]:
         "kernel-source": kernel.source or "not known",
         "kernel-compiler": kernel.compiler or "not known",
         "qemu": qemu_version(find_qemu(spec.arch)),
-        "accel": spec.accel,
         "cpu-model": spec.cpu,
         "cpus": str(spec.cpus),
         "memory": str(spec.memory),
         "swap": str(recipe.swap),
+        "fresh": "cell" if spec.snapshots else "boot",
         "guest": f"{recipe.guest.digest[:16]} {recipe.launcher.digest[:16]}",
         "modules": ", ".join(f"{m.path.stem} {m.arguments}".strip() for m in recipe.modules)
         or "none",

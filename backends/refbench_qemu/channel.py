@@ -17,13 +17,14 @@ from refbench_qemu.port import RefusedError, SilentGuestError
 class QemuChannel:
     """Runs programs in a guest, one at a time. ``folder`` is for the files of all its guests.
 
-    ``fresh``: every program starts in a guest to which nothing has happened. A guest whose kernel
+    Where the recipe has snapshots, every program starts in a guest to which nothing has
+    happened; ``mark`` is what QEMU carries in its environment. A guest whose kernel
     reported a fault, that ended or fell silent runs nothing more: the next call gets another.
 
     :raises BackendError: when the first guest does not come up.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, *, mark: str, fresh: bool = False) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, *, mark: str) -> None:
         self.recipe = recipe
         self.boots = 0
         """How many guests there have been."""
@@ -35,7 +36,6 @@ class QemuChannel:
         """Values of files under /proc and /sys that the next program wants."""
         self._folder = folder
         self._mark = mark
-        self._fresh = fresh
         self._kept: dict[str, Path] = {}
         self._guest: Guest | None = None
         self._closed = False
@@ -106,7 +106,7 @@ class QemuChannel:
 
     def _run(self, guest: Guest, argv: Sequence[str], deadline: float) -> Answer:
         try:
-            if self._fresh:
+            if self.recipe.spec.snapshots:
                 guest.restore()
             guest.set(self.settings)
             for word in argv:

@@ -52,9 +52,8 @@ class QemuSession(AgentSession):
         state: SessionState,
         *,
         facts: Mapping[str, str],
-        fresh: bool,
     ) -> None:
-        channel = QemuChannel(recipe, state.files, mark=state.mark, fresh=fresh)
+        channel = QemuChannel(recipe, state.files, mark=state.mark)
         self._qemu = channel
         self._facts = facts
         self._memory_of = (0, 0)
