@@ -96,7 +96,7 @@ class _Made:
     def __call__(self, line: str) -> None:
         if match := _DONE.match(line):
             self._lines += 1
-            self._last = match[2]
+            self._last = match[2].rpartition(f"/{_TREE}/")[2]  # objtool says whole paths
         share = min(self._lines / self.expected, 0.99) if self.expected else 0.0
         doing = f"compiling {self._last}" if self._last else "compiling"
         self.report(doing, self.begin + share * (self.end - self.begin))

@@ -122,14 +122,12 @@ def list_command(screen: Screen) -> None:
             kernel.version,
             kernel.arch,
             kernel.config,
-            ", ".join(patch.name for patch in kernel.patches) or "none",
+            "\n".join(patch.name for patch in kernel.patches) or "none",
             kernel.digest[:12],
-            str(kernel.image),
         )
         for kernel in found
     ]
-    columns = ("kernel", "version", "arch", "config", "patches", "digest", "image")
-    screen.table(grid(columns, rows))
+    screen.table(grid(("kernel", "version", "arch", "config", "patches", "digest"), rows))
 
 
 def _record(kernel: Kernel) -> dict[str, object]:

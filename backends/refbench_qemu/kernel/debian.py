@@ -47,12 +47,12 @@ class Apt:
     folder: Path
     _options: tuple[str, ...] = ()
 
-    def offer(self) -> Offer:
-        """The version of the package that apt would fetch.
+    def offer(self, *, renew: bool = False) -> Offer:
+        """The version of the package that apt would fetch; ``renew``: by lists of this moment.
 
         :raises BackendError: when there is none.
         """
-        if found := self._look():
+        if not renew and (found := self._look()):
             return found
         self._own_lists()
         if found := self._look():

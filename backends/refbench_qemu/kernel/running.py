@@ -36,7 +36,7 @@ def run(
     directory: Path,
     environment: Mapping[str, str],
     log: Path,
-    told: Callable[[str], None],
+    told: Callable[[str], object],
 ) -> None:
     """Run ``argv``, append what it prints to ``log``, and give each line to ``told``, which also
     gets an empty one now and then. Whatever is raised in between, what was started is ended.
@@ -74,7 +74,7 @@ def _listen(
     process: subprocess.Popen[bytes],
     keep: Callable[[bytes], object],
     lines: deque[str],
-    told: Callable[[str], None],
+    told: Callable[[str], object],
     name: str,
 ) -> None:
     assert process.stdout is not None

@@ -71,7 +71,7 @@ def debian_source(cache: Cache, *, renew: bool) -> Source:
     found = None if renew else _newest(cache)
     if found is None:
         with debian.apt(cache) as apt:
-            offer = apt.offer()
+            offer = apt.offer(renew=renew)
             inputs = [offer.package, offer.revision, offer.digest]
             found = cache.get(KIND, inputs, lambda directory: _fetch(apt, offer, directory))
     note = _note(found)
