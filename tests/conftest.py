@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
     They are found there by the hash of everything that they are made of, so that a kept one
     is never an old one.
     """
-    kept = {"REFBENCH_TEST_CACHE", "REFBENCH_ACCEL"}
+    kept = {"REFBENCH_TEST_CACHE", "REFBENCH_TEST_KERNEL", "REFBENCH_ACCEL"}
     for name in [n for n in os.environ if n.startswith("REFBENCH_") and n not in kept]:
         del os.environ[name]
     os.environ["NO_COLOR"] = "1"
