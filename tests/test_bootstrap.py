@@ -87,6 +87,18 @@ def test_a_missing_browser_stops_nothing(bootstrap: Bootstrap) -> None:
     assert "chromium" not in line
 
 
+def test_tools_for_kernels_that_are_missing_stop_nothing(
+    bootstrap: Bootstrap, machine: Path, tmp_path: Path
+) -> None:
+    answer = bootstrap("test", uid=1000, PYTHON="/nonexistent/python3")
+    assert "qemu" not in answer.stderr.splitlines()[-1]
+    script(machine / "apt-get", f'echo "$@" >>{tmp_path}/apt-get.log; [ "$1" = update ]')
+    bootstrap("test", uid=0, PYTHON="/nonexistent/python3")
+    asked = (tmp_path / "apt-get.log").read_text()
+    for package in ("qemu-system-x86", "flex", "libelf-dev", "gcc-i686-linux-gnu", "ccache"):
+        assert f" {package}" in asked
+
+
 def test_without_apt_get_it_names_what_debian_calls_them(
     bootstrap: Bootstrap, machine: Path
 ) -> None:

@@ -75,13 +75,6 @@ def built(order: Order, cache: Cache) -> Kernel:
     return record.kernel(place)
 
 
-def is_current(kernel: Kernel) -> bool:
-    """Whether the patches that a kernel was built with are those that there are now."""
-    choice = {"stock": "none", "v1": "v1"}.get(kernel.name.partition("-")[0], "default")
-    series = ".".join(kernel.version.split(".")[:2])
-    return tuple(item.word for item in tree.patch_files(choice, series)) == kernel.patches
-
-
 @dataclass(slots=True)
 class _Made:
     """Counts what make has done."""
@@ -234,6 +227,7 @@ def _keep(shop: _Workshop, modules: Sequence[Path], directory: Path) -> None:
         source=recipe.source.told,
         compiler=recipe.tools.compiler,
         build_id=_build_id(source / "vmlinux", f"{prefix}readelf"),
+        recipe=recipe.own,
     ).write(directory)
 
 

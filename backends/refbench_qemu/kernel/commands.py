@@ -10,7 +10,7 @@ from refbench.vm import kernels
 from refbench.vm.kernels import IMAGES, Kernel
 from refbench_qemu.kernel import build, configure
 from refbench_qemu.kernel.progress import watching
-from refbench_qemu.kernel.recipe import Order, usual_name
+from refbench_qemu.kernel.recipe import Order, is_current, usual_name
 
 _BUILD_EPILOG = """\b
 Examples:
@@ -107,7 +107,8 @@ def build_command(
 def list_command(screen: Screen) -> None:
     """List the kernels that were built, the one last asked for first.
 
-    Of several with one name the first is the one that qemu:kernel=NAME boots.
+    Of several with one name the first is the one that qemu:kernel=NAME boots. One is not current
+    when refbench's patches, configuration or modules have changed since.
     """
     found = kernels.built()
     if screen.json:
@@ -124,10 +125,13 @@ def list_command(screen: Screen) -> None:
             kernel.config,
             "\n".join(patch.name for patch in kernel.patches) or "none",
             kernel.digest[:12],
+            "yes" if is_current(kernel) else "no: build it again",
         )
         for kernel in found
     ]
-    screen.table(grid(("kernel", "version", "arch", "config", "patches", "digest"), rows))
+    screen.table(
+        grid(("kernel", "version", "arch", "config", "patches", "digest", "current"), rows)
+    )
 
 
 def _record(kernel: Kernel) -> dict[str, object]:
@@ -144,5 +148,6 @@ def _record(kernel: Kernel) -> dict[str, object]:
         "source": kernel.source,
         "compiler": kernel.compiler,
         "build_id": kernel.build_id,
+        "current": is_current(kernel),
         "syscalls": kernel.syscalls,
     }

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from refbench.cache import Cache, Material
+from refbench.cache import Cache, Material, digest
 from refbench.errors import UsageError
 from refbench.vm import kernels
+from refbench.vm.kernels import Kernel
 from refbench_qemu.kernel import configure, listing
 from refbench_qemu.kernel.places import MODULES
 from refbench_qemu.kernel.source import Source, debian_source, own_source
@@ -36,6 +38,14 @@ class Order:
     """Ask apt for the newest source, also when there is one."""
 
 
+KNOWN = tuple(
+    Order(config=config, patches=(choice,))
+    for choice in ("default", "none", "v1")
+    for config in configure.NAMES
+)
+"""What makes the kernels that have names of refbench's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """All inputs of one kernel."""
@@ -50,18 +60,34 @@ class Recipe:
     @property
     def inputs(self) -> tuple[Material, ...]:
         """What the artefact cache finds it by."""
-        return (
-            FORMAT,
-            self.name,
-            self.order.arch,
-            self.order.config,
-            self.source.told,
-            *(item.path for item in self.patches),
-            configure.merged(self.wishes),
-            self.tools.compiler,
-            self.tools.linker,
-            *(path for folder in module_folders() for path in listing.of_folder(folder)),
-        )
+        return (self.name, self.source.told, self.tools.compiler, self.tools.linker, self.own)
+
+    @property
+    def own(self) -> str:
+        """The digest of what refbench itself puts into it."""
+        return own_digest(self.order.arch, self.patches, self.wishes)
+
+
+def own_digest(arch: str, patches: Sequence[PatchFile], wishes: configure.Wishes) -> str:
+    """SHA-256 of patches, configuration, modules and of how things are built."""
+    modules = [path for folder in module_folders() for path in listing.of_folder(folder)]
+    changes = [item.path for item in patches]
+    return digest([FORMAT, arch, *changes, configure.merged(wishes), *modules])
+
+
+def is_current(kernel: Kernel) -> bool:
+    """Whether a kernel that has one of refbench's own names is what would be built now, but for
+    the source and the compiler; always true of other kernels."""
+    order = next((order for order in KNOWN if usual_name(order) == kernel.name), None)
+    if order is None:
+        return True
+    series = ".".join(kernel.version.split(".")[:2])
+    try:
+        patches = [item for choice in order.patches for item in patch_files(choice, series)]
+    except UsageError:
+        return False  # of a series that refbench has patches for no more
+    wishes = configure.wanted(order.config, kernel.arch, kernel.name)
+    return kernel.recipe == own_digest(kernel.arch, patches, wishes)
 
 
 def prepare(order: Order, cache: Cache) -> Recipe:

@@ -72,6 +72,8 @@ class Kernel:
     """The first line of the compiler's ``--version``."""
     build_id: str = ""
     """The GNU build ID of its vmlinux, in hexadecimal."""
+    recipe: str = ""
+    """SHA-256 of what refbench itself put into it: patches, configuration, modules."""
 
     def module(self, name: str) -> Path:
         """The file of a module.
@@ -101,6 +103,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     compiler: str
     build_id: str
+    recipe: str = ""
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
@@ -131,6 +134,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             source=self.source,
             compiler=self.compiler,
             build_id=self.build_id,
+            recipe=self.recipe,
         )
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
@@ -20,7 +21,7 @@ from refbench.errors import BackendError, StorageError, UsageError
 from refbench.vm import kernels
 from refbench_qemu.kernel import configure, running
 from refbench_qemu.kernel.build import built
-from refbench_qemu.kernel.recipe import Order, usual_name
+from refbench_qemu.kernel.recipe import Order, is_current, usual_name
 
 Refbench = Callable[..., "CompletedProcess[str]"]
 REFBENCH = Path(sys.executable).with_name("refbench")
@@ -371,3 +372,12 @@ def test_a_program_that_says_nothing_is_ended(
     with pytest.raises(BackendError, match="has said nothing"):
         running.run(["sleep", "600"], tmp_path, dict(os.environ), tmp_path / "log", str)
     assert wait_for(lambda: not processes_in(tmp_path))
+
+
+def test_a_kernel_with_another_recipe_is_not_current(tree: Path, own_cache: Cache) -> None:
+    kernel = built(order(tree, name="stock"), own_cache)
+    assert is_current(kernel)
+    assert not is_current(replace(kernel, recipe="0" * 64))
+    assert is_current(replace(kernel, recipe="0" * 64, name="mine"))
+    older = replace(kernel, name="patched", version="5.10.3")
+    assert not is_current(older)
