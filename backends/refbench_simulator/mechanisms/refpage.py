@@ -16,7 +16,7 @@ from refbench_simulator.mechanism import Action, Model
 from refbench_simulator.model.machine import ENDLESS, File, Machine, Refusal
 from refbench_simulator.model.space import AddressSpace, Flag
 
-_UNREADABLE = ("from-unmapped", "from-inaccessible")
+UNREADABLE = ("from-unmapped", "from-inaccessible")
 
 
 class Refpage(Model):
@@ -81,7 +81,7 @@ class Refpage(Model):
         """
         if origin == "from-compat-signed":
             raise Refusal(errno.EOPNOTSUPP)
-        if origin in _UNREADABLE:
+        if origin in UNREADABLE:
             raise Refusal(errno.EFAULT)
         self.give_up()
         self.file = self.make()

@@ -1,10 +1,10 @@
 """The model of ``refpage-mmap``: MAP_REFPAGE, the first version of the series.
 
-The reference page is a page of the process's own, at the address that
-mmap(2) gets as offset. The questions that the series left open are decided so: the call takes a
-reference to the page, so that unmapping it has no effect on mappings that there are, and clean
-pages show it by special entries, which count nowhere. It stays the process's: what is stored
-there shows. As all of the agent's own memory, the page is in no count of the program's.
+mmap(2) gets the address of a page of the process's own as offset. The questions that the series
+left open are decided so: the call copies the page, once, into a file of the kernel's that the
+mapping alone keeps, so that nothing that happens to the page afterwards has an effect on mappings
+that there are. As all of the agent's own memory, the process's page is in no count of the
+program's.
 """
 
 from __future__ import annotations
@@ -13,53 +13,81 @@ import errno
 
 import numpy as np
 
+from refbench.grammar import Values
 from refbench.program.steps import Origin
-from refbench_simulator.mechanism import Action
-from refbench_simulator.mechanisms.refpage import Refpage
-from refbench_simulator.model.machine import ENDLESS, File, Refusal
-from refbench_simulator.model.space import AddressSpace
+from refbench_simulator import rules
+from refbench_simulator.content import PATTERN
+from refbench_simulator.mechanism import Action, Model
+from refbench_simulator.mechanisms.refpage import UNREADABLE
+from refbench_simulator.model.machine import ENDLESS, File, Machine, Refusal
+from refbench_simulator.model.space import AddressSpace, Flag
 
-_NO_PAGE = ("from-mapping", "from-device", "from-unmapped", "from-inaccessible")
 
-
-class RefpageMmap(Refpage):
+class RefpageMmap(Model):
     """One system call for each mapping, and no descriptor."""
+
+    def __init__(self, machine: Machine, options: Values) -> None:
+        super().__init__(machine, options)
+        self.content: int | None = None
+        """What the process's page holds; None: it has none."""
 
     def setup(self, space: AddressSpace) -> None:
         """Make the page; a mapping of one page shows that there can be others."""
-        super().setup(space)
+        self._make_page()
         self._try_map()
+
+    def _make_page(self) -> None:
+        self.machine.system_call(what="mmap(2)")
+        self.content = PATTERN
 
     def _try_map(self) -> None:
         self.machine.system_call(what="mmap(2)")
         self.machine.system_call(what="munmap(2)")
 
-    def make(self) -> int:
-        """The process fills a page of its own."""
-        self.machine.system_call(what="mmap(2)")
-        return self.machine.open_file(File(ENDLESS, "special", single=True))
+    def map(self, space: AddressSpace, rows: slice, *, populate: bool) -> None:
+        """One mmap call, which makes the file."""
+        if self.content is None:
+            self._make_page()
+        page = space.rows.page
+        shown = PATTERN if self.content is None else self.content
+        number = self.machine.open_file(
+            File(ENDLESS, "special", single=True, allocated=1, content=shown)
+        )
+        self.machine.ledger.add(rules.REFERENCE_PAGE, file=1, alloc=1, copy=1)
+        try:
+            self.map_new(
+                space,
+                rows,
+                populate=populate,
+                flags=Flag.REFERENCE,
+                file=number,
+                pgoff=page[rows] - page[rows.start],
+            )
+        finally:
+            self.machine.close_file(number)
 
     def refer(self, origin: Origin) -> None:
-        """The kernel takes a reference to the page when it is asked to map it.
+        """The kernel copies whatever can be read.
 
-        :raises Refusal: EFAULT where GUP finds none.
+        :raises Refusal: EFAULT for what cannot be read.
         """
-        if origin in _NO_PAGE:
+        if origin in UNREADABLE:
             raise Refusal(errno.EFAULT)
         self._try_map()
-        self.give_up()
-        self.file = self.machine.open_file(File(ENDLESS, "special", single=True))
+        self.content = PATTERN
 
     def tamper(self, action: Action) -> None:
         """Store to the page, or unmap it; it has no file that could be cut short.
 
-        :raises Refusal: EOPNOTSUPP for that.
+        :raises Refusal: EOPNOTSUPP for that, EINVAL without a page.
         """
         if action == "truncate":
             raise Refusal(errno.EOPNOTSUPP)
+        if self.content is None:
+            raise Refusal(errno.EINVAL)
         if action == "unmap":
             self.machine.system_call(what="munmap(2)")
-            self.give_up()
+            self.content = None
             return
-        file, contents = self.machine.files[self.file], self.machine.contents
-        file.content = contents.image(np.invert(contents.base(file.content)).tobytes())
+        contents = self.machine.contents
+        self.content = contents.image(np.invert(contents.base(self.content)).tobytes())

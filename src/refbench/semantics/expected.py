@@ -188,10 +188,10 @@ _REFPAGE_MMAP: Expectations = {
     **_REFPAGE_COMMON,
     "reference-changed": (
         _NOT,
-        "It is a page of the process's own: what is stored there shows in every clean page.",
+        "mmap copies the page: what is mapped afterwards shows what was stored there.",
     ),
     "reference-truncated": (_UNAVAILABLE, "The reference page is anonymous: it has no file."),
-    "accepts-mapping": (_REFUSED, "GUP finds an entry that has no page to take: EFAULT."),
+    "rejects-device": (_NOT, "The content is copied: whatever can be read will do."),
 }
 
 _SPECIAL_ENTRIES: Expectations = {
