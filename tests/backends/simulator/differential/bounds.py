@@ -58,9 +58,11 @@ def syscalls(host: int, simulator: int, messages: int) -> bool:
     return simulator - MESSAGE_CALLS * messages <= host <= simulator
 
 
-def peak(host: int, simulator: int, *, buffered: bool) -> bool:
-    """VmHWM is taken from counters that lag; the agent's buffers are in it."""
-    lag = max(RSS_BATCH, 2 * cpus()) * RSS_KINDS * cpus() * PAGE
+def peak(host: int, simulator: int, *, buffered: bool, count: int | None = None) -> bool:
+    """VmHWM is taken from counters that lag; the agent's buffers are in it. ``count``: of CPUs,
+    this machine's when it is left out."""
+    count = count or cpus()
+    lag = max(RSS_BATCH, 2 * count) * RSS_KINDS * count * PAGE
     return simulator - lag <= host <= simulator + lag + (2 * BUFFER if buffered else 0)
 
 
@@ -69,9 +71,9 @@ def system_shmem(host: int, simulator: int) -> bool:
     return abs(host - simulator) <= 2 * shmem_batch()
 
 
-def charged(host: int, simulator: int) -> bool:
+def charged(host: int, simulator: int, *, count: int | None = None) -> bool:
     """memory.stat adds up what the CPUs have when enough of it has come together."""
-    return abs(host - simulator) <= 2 * CHARGE_BATCH * cpus() * PAGE
+    return abs(host - simulator) <= 2 * CHARGE_BATCH * (count or cpus()) * PAGE
 
 
 def has_threads(program: Program) -> bool:

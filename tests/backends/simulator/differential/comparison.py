@@ -51,14 +51,22 @@ class Measured:
 
 
 def compare(
-    program: Program, mechanism: str, host: Measured, simulator: Measured
+    program: Program,
+    mechanism: str,
+    host: Measured,
+    simulator: Measured,
+    *,
+    cpus: int | None = None,
 ) -> list[Difference]:
-    """Every disagreement, in the order of the report; empty when they agree."""
+    """Every disagreement, in the order of the report; empty when they agree.
+
+    ``cpus``: of the machine that is compared, this one's when they are left out.
+    """
     if host.failure or simulator.failure:
         kinds = [None if f is None else f.kind for f in (host.failure, simulator.failure)]
         same = kinds[0] == kinds[1]
         return [] if same else [Difference(Place("run", "failure"), kinds[0], kinds[1])]
-    return _differences(_Judge(program, mechanism), host, simulator)
+    return _differences(_Judge(program, mechanism, cpus=cpus), host, simulator)
 
 
 def _differences(judge: _Judge, host: Measured, simulator: Measured) -> list[Difference]:
@@ -71,11 +79,13 @@ def _differences(judge: _Judge, host: Measured, simulator: Measured) -> list[Dif
     return list(found.values())
 
 
-def unstable(program: Program, mechanism: str, host: Measured) -> list[Difference]:
+def unstable(
+    program: Program, mechanism: str, host: Measured, *, cpus: int | None = None
+) -> list[Difference]:
     """Where the samples of one run on the host differ from one another."""
     if host.failure:
         return []
-    judge = _Judge(program, mechanism, alike=True)
+    judge = _Judge(program, mechanism, alike=True, cpus=cpus)
     halves = [host.half(number) for number in range(len(host.run.samples))]
     found = (_differences(judge, halves[0], each) for each in halves[1:])
     return [difference for each in found for difference in each]
@@ -84,8 +94,11 @@ def unstable(program: Program, mechanism: str, host: Measured) -> list[Differenc
 class _Judge:
     """Which differences of a program are allowed; ``alike``: between two samples of the host."""
 
-    def __init__(self, program: Program, mechanism: str, *, alike: bool = False) -> None:
+    def __init__(
+        self, program: Program, mechanism: str, *, alike: bool = False, cpus: int | None = None
+    ) -> None:
         self.alike = alike
+        self.cpus = cpus
         threads = bounds.has_threads(program)
         self.batched = mechanism.partition(":")[0] == "uffd" and threads
         self.buffered = bounds.has_buffers(program)
@@ -105,9 +118,9 @@ class _Judge:
                     min(host, simulator), most, messages
                 )
             case counter if counter == PEAK:
-                return bounds.peak(host, simulator, buffered=self.buffered)
+                return bounds.peak(host, simulator, buffered=self.buffered, count=self.cpus)
             case counter if counter in CHARGED:
-                return bounds.charged(host, simulator)
+                return bounds.charged(host, simulator, count=self.cpus)
         return False
 
 

@@ -35,17 +35,21 @@ def visit_all(
     *,
     mechanisms: Sequence[str] = MECHANISMS,
     shrink: bool = True,
+    evicts: bool | None = None,
 ) -> int:
     """``visit`` at least ``count`` different programs, the mechanisms in turn; returns how many.
 
     ``number`` is the seed of them all. A visit with an answer ends the hunt: hypothesis shrinks
     the program, steps that it left are tried singly, and the smallest is a ``Disagreement``.
+    ``evicts``: whether pages may go out of memory by MADV_PAGEOUT; without swap they do not, and
+    that is this machine's when it is left out.
     """
+    evicts = not bounds.has_swap() if evicts is None else evicts
     seen: set[tuple[str, str]] = set()
     turn = 0
     while len(seen) < count:
         mechanism = mechanisms[turn % len(mechanisms)]
-        _visit_one(hash_of(number, turn), mechanism, visit, seen, shrink=shrink)
+        _visit_one(hash_of(number, turn), mechanism, visit, seen, shrink=shrink, evicts=evicts)
         turn += 1
     return len(seen)
 
@@ -56,7 +60,13 @@ def hash_of(number: int, turn: int) -> int:
 
 
 def _visit_one(
-    number: int, mechanism: str, visit: Visit, seen: set[tuple[str, str]], *, shrink: bool
+    number: int,
+    mechanism: str,
+    visit: Visit,
+    seen: set[tuple[str, str]],
+    *,
+    shrink: bool,
+    evicts: bool,
 ) -> None:
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
 
@@ -71,7 +81,7 @@ def _visit_one(
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
     )
-    @given(programs(mechanism, bounds.PAGE, evicts=not bounds.has_swap()))
+    @given(programs(mechanism, bounds.PAGE, evicts=evicts))
     def try_it(program: Program) -> None:
         if (mechanism, program.text()) not in seen:
             if told := visit(program, mechanism):

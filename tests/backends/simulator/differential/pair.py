@@ -24,7 +24,8 @@ from refbench.grammar import Spec
 from refbench.plugins import registry
 from refbench.program import Program
 from refbench.runner import open_target
-from refbench.words import Cell, Pattern
+from refbench.words import Capabilities, Cell, Pattern
+from refbench_simulator.settings import KNOBS
 
 SIMULATOR = "simulator:like=host"
 SECONDS = 60.0
@@ -44,9 +45,10 @@ class Answer:
     """Where the host did not agree with itself, not even after :data:`TRIES` runs."""
     failed: str = ""
     """The kind and message of a failure on the host, where it has one."""
+    target: str = "host"
 
     def __str__(self) -> str:
-        parts = [f"refbench run --program FILE -m '{self.mechanism}' -b host, with FILE:"]
+        parts = [f"refbench run --program FILE -m '{self.mechanism}' -b {self.target}, with FILE:"]
         parts += [self.program.text()]
         parts += [table(self.differences)] if self.differences else ["They agree."]
         parts += [f"On the host: {self.failed}"] if self.failed else []
@@ -60,7 +62,11 @@ class Pair:
     """Runs programs on both targets."""
 
     host: Session
+    """This machine, or a guest."""
     simulator: Session | None
+    target: str = "host"
+    cpus: int | None = None
+    """Of a guest."""
 
     def measure(self, session: Session, program: Program, mechanism: str) -> Measured:
         """The program and its skeleton, two samples each."""
@@ -75,10 +81,10 @@ class Pair:
         """A run whose samples agree, if there is one; where the last run's do not."""
         for _ in range(TRIES - 1):
             real = self.measure(self.host, program, mechanism)
-            if not unstable(program, mechanism, real):
+            if not unstable(program, mechanism, real, cpus=self.cpus):
                 return real, []
         real = self.measure(self.host, program, mechanism)
-        return real, unstable(program, mechanism, real)
+        return real, unstable(program, mechanism, real, cpus=self.cpus)
 
     def ask(self, program: Program, mechanism: str) -> Answer:
         """Both, compared; without a simulator the host is compared with itself."""
@@ -86,9 +92,9 @@ class Pair:
         found: list[Difference] = []
         if self.simulator is not None:
             modelled = self.measure(self.simulator, program, mechanism)
-            found = compare(program, mechanism, real, modelled)
+            found = compare(program, mechanism, real, modelled, cpus=self.cpus)
         why = f"{real.failure.kind}: {real.failure.message}" if real.failure else ""
-        return Answer(mechanism, program, tuple(found), tuple(shaky), why)
+        return Answer(mechanism, program, tuple(found), tuple(shaky), why, self.target)
 
 
 @contextmanager
@@ -105,3 +111,38 @@ def open_pair(*, simulator: bool = True) -> Iterator[Pair]:
             _, other = open_target(registry(), SIMULATOR)
             with other:
                 yield Pair(host, other)
+
+
+@contextmanager
+def open_guest_pair(target: str) -> Iterator[Pair]:
+    """A guest, and the model of it: its kernel, its settings, its root and its one CPU.
+
+    In a guest no other agent runs from the same file.
+    """
+    _, guest = open_target(registry(), target)
+    with guest:
+        _, model = open_target(registry(), model_of(guest.capabilities()))
+        with model:
+            yield Pair(guest, model, target, int(guest.capabilities().environment["cpus"]))
+
+
+def model_of(found: Capabilities) -> str:
+    """The simulator with the kernel that a session found, and every setting of it.
+
+    Whoever runs agents in a guest is root, and KSM is switched on for the cells that want it.
+    """
+    knobs = {
+        "kernel": found.kernel,
+        "arch": found.arch,
+        "page": str(found.page_size),
+        "ksm": "yes",
+        "privileged": "yes",
+    }
+    for knob in KNOBS:
+        if knob.fact in _TOLD:
+            knobs[knob.name] = found.environment[knob.fact]
+    return str(Spec("simulator", tuple(sorted(knobs.items()))))
+
+
+_TOLD = ("fault-around-bytes", "thp", "vm.max_map_count", "swap")
+"""Facts of a guest's environment that are knobs of the model."""
