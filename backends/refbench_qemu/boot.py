@@ -25,6 +25,7 @@ FILES = "/tmp"  # noqa: S108 - the guest's own
 """Where the guest has room for files, in memory."""
 PRISTINE = "pristine"
 """The snapshot of a guest in which nothing has run yet."""
+_SHOWN = 8
 _ZRAM = "/sys/block/zram0"
 
 
@@ -143,13 +144,19 @@ class Guest(Closing):
             if self.recipe.spec.snapshots:
                 self.save()
         except (ConnectionError, SilentGuestError, RefusedError) as error:
-            said = [line for line in self.machine.console.lines() if line.strip()]
-            last = "\n".join(said[-8:]) or "nothing at all"
+            self.machine.quit()
             raise BackendError(
                 f"The guest of the kernel {self.recipe.kernel.name} did not come up: {error}. "
-                f"Its console said last:\n{last}\n",
+                f"{self._last_words()}\n",
                 remedy="Check that the kernel has what the config `minimal` has, and the options.",
             ) from error
+
+    def _last_words(self) -> str:
+        faults = self.faults()
+        if faults:
+            return f"Its kernel said: {faults[0].headline}"
+        said = [line for line in self.machine.console.lines() if line.strip()]
+        return "Its console said last:\n" + ("\n".join(said[-_SHOWN:]) or "nothing at all")
 
     def _try(self, path: str, value: str) -> None:
         try:

@@ -119,12 +119,12 @@ class QemuChannel:
         except SilentGuestError as error:
             self.faults = (guest.silence(error),)
             answer = Answer((), deadline_passed=True)
-        except ConnectionError:
+        except ConnectionError as error:
             # A panic ends QEMU; its last words are on the console when it has ended.
             guest.machine.quit()
             self.faults = guest.faults()
             if not self.faults:
-                raise
+                raise ConnectionError(guest.machine.why()) from error
             return Answer(())
         self.faults = guest.faults() + self.faults
         return answer
