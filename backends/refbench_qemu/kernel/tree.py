@@ -18,6 +18,8 @@ from refbench_qemu.kernel import listing
 from refbench_qemu.kernel.places import PATCHES
 from refbench_qemu.kernel.source import Source
 
+OURS = frozenset({"default", "v1", "none"})
+"""The words for patches that come with refbench."""
 _FILE = re.compile(r"^(?:checking|patching) file '?([^']+?)'?$")
 _HUNK = re.compile(r"^Hunk #(\d+) FAILED at (\d+)")
 _NO_FILE = re.compile(r"^can't find file to patch at input line (\d+)")
