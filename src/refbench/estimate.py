@@ -41,6 +41,9 @@ _COSTS = {
     "uffd": Cost(touch=12e-6),
     "uffd-sigbus": Cost(touch=4e-6),
     "segv": Cost(touch=6e-6),
+    "refpage": Cost(),
+    "refpage-mmap": Cost(),
+    "refpage-dev": Cost(),
     "ksm": Cost(byte=0.6e-9, touch=2e-6, settle=0.4),
 }
 """Read off runs on one x86_64 machine under virtualisation, rounded up."""
@@ -54,10 +57,11 @@ class Pace(Enum):
     MODELLED = "modelled"
 
 
-EMULATED_PROCESS = 60e-3
-EMULATED_TIMES = 15.0
-"""An emulator: seconds for starting an agent there, and how much longer all else takes. Read off
-QEMU's TCG on the machine of :data:`_COSTS`."""
+EMULATED_PROCESS = 0.5
+EMULATED_TIMES = 20.0
+"""An emulator: seconds for bringing a guest back to its snapshot and starting an agent there, and
+how much longer all else takes. Read off QEMU's TCG on the machine of :data:`_COSTS`, others
+working there too."""
 _MODELLED = {"segv": 150e-3, "ksm": 10e-3}
 _MODELLED_DEFAULT = 4e-3
 """Seconds that the simulator works on a sample, rows of pages being worked out together."""
