@@ -31,7 +31,7 @@ static const struct setting {
 	const char *text;
 } settings[] = {
 	{ "/proc/sys/kernel/core_pattern", "core" },
-	{ "/proc/sys/kernel/printk_devkmsg", "on" },
+	{ "/proc/sys/kernel/printk_devkmsg", "on\n" },
 	{ "/proc/sys/vm/unprivileged_userfaultfd", "1" },
 	{ "/sys/fs/cgroup/cgroup.subtree_control", "+memory" },
 };
