@@ -10,7 +10,7 @@ from typing import Any
 
 from refbench.asv import cell, measure
 
-TARGETS = ("host", "simulator")
+TARGETS = ("host", "qemu", "simulator")
 MECHANISMS = (
     "anon",
     "ksm",

@@ -198,7 +198,7 @@ class TestSuites:
             spec = Spec.parse(name)
             assert str(known.mechanism(spec).canonical(spec)) == name
         assert set(cases) <= set(known.cases)
-        assert set(targets) == {"host", "simulator"}
+        assert set(targets) == {"host", "qemu", "simulator"}
         assert set(targets) <= set(known.backends)
 
     @pytest.mark.parametrize(
