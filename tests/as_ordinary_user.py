@@ -93,6 +93,8 @@ def main() -> int:
             "REFBENCH_ACCEL": os.environ.get("REFBENCH_ACCEL", "tcg"),
             "TMPDIR": str(home),
         }
+        if kernel := os.environ.get("REFBENCH_TEST_KERNEL"):
+            environment["REFBENCH_TEST_KERNEL"] = kernel
         command = [*prefix, *SETPRIV, sys.executable]
         try:
             trial = subprocess.run(

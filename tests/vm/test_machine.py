@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests.vm.conftest import Boot
 
 from refbench.errors import BackendError, UsageError
+from refbench.housekeeping import sweep
 from refbench.processes import Identity, kill_marked, marked
 from refbench.vm.machine import Machine, find_qemu, qemu_version
 from refbench.vm.spec import MachineSpec
@@ -182,8 +184,6 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
 def test_qemu_dies_with_refbench(spec: MachineSpec, folder: Path, ending: signal.Signals) -> None:
-    import pickle
-
     mark = f"test{os.getpid()}-{ending}"
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, pickle.dumps(spec).hex(), str(folder), mark],
@@ -206,6 +206,47 @@ def test_qemu_dies_with_refbench(spec: MachineSpec, folder: Path, ending: signal
         owner.kill()
         owner.communicate()
         kill_marked(mark, LONG)
+
+
+LEAVING = """
+import pickle, sys
+from pathlib import Path
+from refbench.housekeeping import SessionState
+from refbench.vm.machine import Machine
+state = SessionState.create(Path(sys.argv[2]))
+machine = Machine(pickle.loads(bytes.fromhex(sys.argv[1])), state.files, mark=state.mark)
+machine.start()
+print(machine.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_qemu_that_outlives_refbench_is_swept_by_the_next_command(
+    spec: MachineSpec, folder: Path
+) -> None:
+    # Without setpriv (util-linux) on the PATH, nothing makes QEMU die with refbench.
+    environment = {**os.environ, "PATH": "/nonexistent", "REFBENCH_QEMU": find_qemu(spec.arch)}
+    root = folder / "cache"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", LEAVING, pickle.dumps(spec).hex(), str(root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    try:
+        assert owner.stdout is not None
+        qemu = Identity.of(int(owner.stdout.readline()))
+        owner.kill()
+        owner.wait(LONG)
+        assert qemu.alive
+    finally:
+        owner.kill()
+        owner.communicate()
+        swept = sweep(root)
+    assert not Identity(qemu.pid, qemu.start).alive
+    assert swept.problems == ()
+    assert list((root / "sessions").iterdir()) == []
 
 
 @pytest.mark.parametrize(
