@@ -21,16 +21,17 @@
 #define REMEDY "Build a kernel that has it with `refbench kernel build`, and measure with -b qemu."
 
 /* ctx->private_words */
-enum { NUMBER, FD, BY_COMPAT };
+enum { NUMBER, FD_PLUS_ONE, BY_COMPAT };
 
+/* What is zeroed, as before setup(), is no descriptor. */
 static void set_fd(struct rb_context *ctx, int fd)
 {
-	ctx->private_words[FD] = (uint64_t)(int64_t)fd;
+	ctx->private_words[FD_PLUS_ONE] = (uint64_t)(int64_t)fd + 1;
 }
 
 static int get_fd(const struct rb_context *ctx)
 {
-	return (int)(int64_t)ctx->private_words[FD];
+	return (int)(int64_t)ctx->private_words[FD_PLUS_ONE] - 1;
 }
 
 /* The number of the system call, 0 if nothing tells. */
@@ -97,7 +98,6 @@ static int refpage_setup(struct rb_context *ctx, struct rb_error *error)
 {
 	uint64_t number;
 
-	set_fd(ctx, -1);
 	if (find_number(ctx, &number, error))
 		return -1;
 	if (!number || number > MOST_NUMBER)

@@ -22,16 +22,17 @@
 #define COMPAT_WRITE 4 /* of arch/x86/entry/syscalls/syscall_32.tbl */
 
 /* ctx->private_words */
-enum { FD, HANDLER, BY_COMPAT };
+enum { FD_PLUS_ONE, HANDLER, BY_COMPAT };
 
+/* What is zeroed, as before setup(), is no descriptor. */
 static void set_fd(struct rb_context *ctx, int fd)
 {
-	ctx->private_words[FD] = (uint64_t)(int64_t)fd;
+	ctx->private_words[FD_PLUS_ONE] = (uint64_t)(int64_t)fd + 1;
 }
 
 static int get_fd(const struct rb_context *ctx)
 {
-	return (int)(int64_t)ctx->private_words[FD];
+	return (int)(int64_t)ctx->private_words[FD_PLUS_ONE] - 1;
 }
 
 static long write_page(struct rb_context *ctx, int fd, const void *content, bool by_compat)
@@ -104,7 +105,6 @@ static int refpage_dev_setup(struct rb_context *ctx, struct rb_error *error)
 	const char *handler = rb_option_text(ctx, "handler");
 	bool naive = handler && !strcmp(handler, "naive");
 
-	set_fd(ctx, -1);
 	if (handler && !naive && strcmp(handler, "safe") != 0)
 		return rb_fail(error, RB_USAGE, 0, "Write naive or safe.",
 			       "There is no fault handler '%.40s'.", handler);
