@@ -14,7 +14,7 @@ from refbench.vm.kernels import Kernel
 from refbench.vm.machine import find_qemu, qemu_version
 from refbench.vm.spec import MachineSpec
 from refbench.words import Availability
-from refbench_qemu.boot import ALIGNMENT, Module, Recipe, initial_files
+from refbench_qemu.boot import ALIGNMENT, ALIGNMENT_FRESH, Module, Recipe, initial_files
 from refbench_qemu.session import QemuSession
 
 DEVICE = "refpage"
@@ -160,7 +160,8 @@ def words(kernel: Kernel, options: Values) -> tuple[str, ...]:
     """The words of the kernel's command line that follow from the target."""
     found = [f"init_on_alloc={int(options.switch('init-on-alloc'))}"]
     if options.text("clock") == "instructions":
-        found.append(f"REFBENCH_ALIGN={ALIGNMENT}")
+        step = ALIGNMENT_FRESH if fresh_each_time(options) else ALIGNMENT
+        found.append(f"REFBENCH_ALIGN={step}")
     if _SYSCALL in kernel.syscalls:
         found.append(f"REFBENCH_NR_{_SYSCALL.upper()}={kernel.syscalls[_SYSCALL]}")
     return (*found, *options.text("append").split())

@@ -19,8 +19,10 @@ from refbench_qemu.port import GuestPort, RefusedError, SilentGuestError
 BOOT_SECONDS = 120.0
 """How long a guest may take from QEMU's start to its first words."""
 ALIGNMENT = 10
-"""Seconds of the guest's clock: the least that vmstat (1 s), the flushing of cgroup statistics
-(2 s) and writeback (5 s) all divide."""
+"""Programs start at multiples of so many seconds of the guest's clock: the least that vmstat (1 s),
+the flushing of cgroup statistics (2 s) and writeback (5 s) all divide."""
+ALIGNMENT_FRESH = 1
+"""The same where each starts from one snapshot, and so at one and the same time."""
 FILES = "/tmp"  # noqa: S108 - the guest's own
 """Where the guest has room for files, in memory."""
 PRISTINE = "pristine"
@@ -63,12 +65,13 @@ def initial_files(arch: str) -> tuple[Path, Binary, Binary]:
 
 
 class Guest(Closing):
-    """One boot of ``recipe``. Its files go to ``folder``, which must not exist yet.
+    """One boot of ``recipe``. Its files go to ``folder``, which must not exist yet; ``files`` are
+    brought before anything else, and so are part of a snapshot: paths there to files here.
 
     :raises BackendError: when it does not come up, with what its console said last.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, mark: str) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, mark: str, files: Mapping[str, Path]) -> None:
         folder.mkdir()
         self.recipe = recipe
         self.machine = Machine(recipe.spec, folder, mark=mark)
@@ -81,7 +84,7 @@ class Guest(Closing):
         try:
             self.machine.start()
             self.port = GuestPort(self.machine.port)
-            self._settle()
+            self._settle(files)
         except BaseException:
             self.machine.kill()
             raise
@@ -129,7 +132,7 @@ class Guest(Closing):
         self.has = set(self._saved)
         self._set = {}
 
-    def _settle(self) -> None:
+    def _settle(self, files: Mapping[str, Path]) -> None:
         try:
             self.refused = self.port.ready(BOOT_SECONDS)
             for module in self.recipe.modules:
@@ -138,6 +141,8 @@ class Guest(Closing):
                 self.port.module(path, module.arguments)
             if self.recipe.swap:
                 self._swap(self.recipe.swap)
+            for there, here in files.items():
+                self.bring(there, here)
             for path, value in self.recipe.settings:
                 self._try(path, value)
             self.boot_faults = self.faults()

@@ -18,13 +18,16 @@ class QemuChannel:
     """Runs programs in a guest, one at a time. ``folder`` is for the files of all its guests.
 
     Where the recipe has snapshots, every program starts in a guest to which nothing has
-    happened; ``mark`` is what QEMU carries in its environment. A guest whose kernel
-    reported a fault, that ended or fell silent runs nothing more: the next call gets another.
+    happened but that it has the files ``ahead``. ``mark`` is what QEMU carries in its
+    environment. A guest whose kernel reported a fault, that ended or fell silent runs nothing
+    more: the next call gets another.
 
     :raises BackendError: when the first guest does not come up.
     """
 
-    def __init__(self, recipe: Recipe, folder: Path, *, mark: str) -> None:
+    def __init__(
+        self, recipe: Recipe, folder: Path, *, mark: str, ahead: Sequence[Path] = ()
+    ) -> None:
         self.recipe = recipe
         self.boots = 0
         """How many guests there have been."""
@@ -39,6 +42,7 @@ class QemuChannel:
         self._kept: dict[str, Path] = {}
         self._guest: Guest | None = None
         self._closed = False
+        self._ahead = {self.put(file): file for file in ahead}
         self.guest()
 
     def guest(self) -> Guest:
@@ -55,7 +59,7 @@ class QemuChannel:
         if self._guest is None:
             self.boots += 1
             folder = self._folder / f"boot-{self.boots}"
-            self._guest = Guest(self.recipe, folder, self._mark)
+            self._guest = Guest(self.recipe, folder, self._mark, self._ahead)
         return self._guest
 
     def put(self, file: Path) -> str:

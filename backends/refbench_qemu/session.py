@@ -53,7 +53,7 @@ class QemuSession(AgentSession):
         *,
         facts: Mapping[str, str],
     ) -> None:
-        channel = QemuChannel(recipe, state.files, mark=state.mark)
+        channel = QemuChannel(recipe, state.files, mark=state.mark, ahead=(agent.path,))
         self._qemu = channel
         self._facts = facts
         self._memory_of = (0, 0)
