@@ -22,10 +22,16 @@ _WORDS = {
     "x86_64": ("console=ttyS0", "8250.nr_uarts=1", "reboot=t", "tsc=reliable", "no_timer_check"),
     "arm64": ("console=ttyAMA0",),
 }
-_ICOUNT_WORDS = {
-    # The time stamp counter counts QEMU's nanoseconds. Measuring the local APIC's timer takes
-    # half a minute there (each PAUSE of the loop leaves the translated code), so the PIT ticks.
-    "x86_64": ("tsc_early_khz=1000000", "nolapic_timer"),
+_COUNTED_WORDS = {
+    # The time stamp counter counts QEMU's nanoseconds.
+    "x86_64": ("tsc_early_khz=1000000",),
+    "arm64": (),
+}
+_TRANSLATED_WORDS = {
+    # To measure the local APIC's timer takes half a minute on the instruction clock (each PAUSE
+    # of the loop leaves the translated code), and goes wrong now and then on a busy machine, so
+    # that one boot has the timer and another has not. The PIT serves a single CPU.
+    "x86_64": ("nolapic_timer",),
     "arm64": (),
 }
 _COMMON = ("panic=-1", "nokaslr", "random.trust_cpu=on", "loglevel=5")
@@ -82,8 +88,12 @@ class MachineSpec:
     @property
     def command_line(self) -> str:
         """The kernel's command line, without what QEMU itself adds for its devices."""
-        clock = _ICOUNT_WORDS[self.arch] if self.icount else ()
-        return " ".join((*_WORDS[self.arch], *clock, *_COMMON, *self.append))
+        words = [*_WORDS[self.arch], *_COMMON]
+        if self.icount:
+            words += _COUNTED_WORDS[self.arch]
+        if self.accel == "tcg" and self.cpus == 1:
+            words += _TRANSLATED_WORDS[self.arch]
+        return " ".join((*words, *self.append))
 
     def arguments(self, folder: Path, monitor: int, port: int) -> tuple[str, ...]:
         """QEMU's arguments without the program.
