@@ -25,7 +25,7 @@ from refbench.runner import open_target
 from refbench.words import Cell
 
 TARGET = "qemu"
-MECHANISMS = ("anon", "memset", "memfd:block=16", "uffd-sigbus", "refpage", "segv")
+MECHANISMS = ("anon", "memset", "memfd:block=16", "uffd-sigbus:atfork", "refpage", "segv")
 CASES = ("sparse-write", "dense-read", "fork-child-write", "churn-small")
 DEADLINE = 600.0
 TOTAL = "total"

@@ -20,6 +20,7 @@ from refbench_qemu.session import QemuSession
 DEVICE = "refpage"
 """The module of /dev/refpage, loaded wherever the kernel came with it."""
 _SYSCALL = "refpage_create"
+_NUMBER = "REFBENCH_NR_REFPAGE_CREATE"
 _THP = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
@@ -163,7 +164,7 @@ def words(kernel: Kernel, options: Values) -> tuple[str, ...]:
         step = ALIGNMENT_FRESH if fresh_each_time(options) else ALIGNMENT
         found.append(f"REFBENCH_ALIGN={step}")
     if _SYSCALL in kernel.syscalls:
-        found.append(f"REFBENCH_NR_{_SYSCALL.upper()}={kernel.syscalls[_SYSCALL]}")
+        found.append(f"{_NUMBER}={kernel.syscalls[_SYSCALL]}")
     return (*found, *options.text("append").split())
 
 
