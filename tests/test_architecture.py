@@ -65,6 +65,7 @@ def test_every_file_that_it_names_is_there() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     simulator = ROOT / "backends" / "refbench_simulator"
     differential = ROOT / "tests" / "backends" / "simulator" / "differential"
-    roots = (CORE, ROOT, CORE / "native", simulator, simulator / "model", differential)
+    qemu = ROOT / "backends" / "refbench_qemu"
+    roots = (CORE, ROOT, CORE / "native", simulator, simulator / "model", differential, qemu)
     for name in re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.(?:py|c|h)|(?:[a-z_]+/)+)`", text):
         assert any((root / name).exists() for root in roots), name
