@@ -69,9 +69,11 @@ def test_each_load_starts_from_the_same_moment_of_the_guests_clock(boot: Boot) -
         guest.machine.load("counting")
         guest.machine.port.settimeout(LONG)
         assert guest.machine.port.recv(1) == b"c"
-        rounds.append([x for x in guest.machine.console.lines(start) if x.startswith("step")])
+        # The snapshot may lie within a line.
+        said = guest.machine.console.lines(start)[1:]
+        rounds.append([line for line in said if line.startswith("step")])
         guest.machine.port.recv(100)
-    assert len(rounds[0]) > 0
+    assert len(rounds[0]) > 1
     assert rounds[0] == rounds[1] == rounds[2]
 
 
