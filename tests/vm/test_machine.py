@@ -210,6 +210,22 @@ def test_qemu_dies_with_refbench(spec: MachineSpec, folder: Path, ending: signal
         kill_marked(mark, LONG)
 
 
+def test_a_program_that_forgets_a_machine_ends_quietly_and_qemu_with_it(
+    spec: MachineSpec, folder: Path
+) -> None:
+    mark = f"test{os.getpid()}-forgets"
+    done = subprocess.run(
+        [sys.executable, "-c", OWNER, pickle.dumps(spec).hex(), str(folder), mark],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert kill_marked(mark, LONG)
+    assert not Identity.of(int(done.stdout)).alive
+
+
 LEAVING = """
 import pickle, sys
 from pathlib import Path

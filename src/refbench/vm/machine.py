@@ -160,7 +160,11 @@ class Machine(Closing):
                 remedy="Check the options of the target; `qemu` may be too old for them.",
             ) from error
         if self.spec.snapshots:
-            self._make_disc()
+            try:
+                self._make_disc()
+            except BaseException:
+                self.kill()
+                raise
 
     def wait_console(self, pattern: str, seconds: float) -> str:
         """The first line of the console that ``pattern`` (a regular expression) is found in.

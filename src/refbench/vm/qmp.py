@@ -6,6 +6,7 @@ All of asyncio is in here: one event loop in one thread that lives as long as th
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextlib
 import functools
@@ -38,6 +39,7 @@ class Loop:
         self._loop = asyncio.new_event_loop()
         thread = threading.Thread(target=self._loop.run_forever, name="refbench-qmp", daemon=True)
         thread.start()
+        atexit.register(self._end)
 
     def wait(self, work: Coroutine[Any, Any, _T], seconds: float) -> _T:
         """Run a coroutine there.
@@ -63,6 +65,18 @@ class Loop:
             return function()
 
         return self.wait(work(), seconds)
+
+    def _end(self) -> None:
+        """At the end of the process: what still waits for a monitor is given up quietly."""
+
+        async def give_up() -> None:
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            asyncio.run_coroutine_threadsafe(give_up(), self._loop).result(_GRACE)
 
 
 @functools.cache
