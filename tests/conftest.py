@@ -23,9 +23,9 @@ Refbench = Callable[..., "subprocess.CompletedProcess[str]"]
 def pytest_configure(config: pytest.Config) -> None:
     """No test inherits what the person who runs it has set for refbench.
 
-    The one exception is REFBENCH_TEST_CACHE: a folder that keeps built agents between runs.
-    They are found there by the hash of everything that they are made of, so that a kept one
-    is never an old one.
+    REFBENCH_TEST_CACHE is a folder that keeps built agents and kernels between runs. They are
+    found there by the hash of everything that they are made of, so that a kept one is never an
+    old one. REFBENCH_TEST_KERNEL names an image that saves building one.
     """
     kept = {"REFBENCH_TEST_CACHE", "REFBENCH_TEST_KERNEL", "REFBENCH_ACCEL"}
     for name in [n for n in os.environ if n.startswith("REFBENCH_") and n not in kept]:
@@ -47,6 +47,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=int,
         default=200,
         help="how many random programs the simulator and this machine are compared on",
+    )
+    parser.addoption(
+        "--guest-programs",
+        type=int,
+        default=24,
+        help="how many random programs the simulator and the patched kernel are compared on",
     )
     parser.addoption(
         "--programs-seed",

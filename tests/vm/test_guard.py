@@ -202,6 +202,14 @@ def test_a_finding_becomes_a_failure_that_is_not_tried_again() -> None:
     assert any("Bad rss-counter state" in line for line in fault.log)
 
 
+def test_a_whole_boot_with_every_message_is_clean(boot: Boot) -> None:
+    guest = boot(append=("loglevel=8", "WARNING:", "BUG:"))
+    lines = guest.machine.console.lines()
+    assert sum("WARNING: BUG:" in line for line in lines) > 0
+    assert len(lines) > 50
+    assert Guard(guest.machine.console).look() == ()
+
+
 @pytest.mark.parametrize(
     ("letter", "rule"), [("m", "OOM kill by a memory limit"), ("o", "OOM kill")]
 )
