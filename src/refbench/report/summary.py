@@ -316,7 +316,7 @@ def _sources(rows: list[Row], environment: Environment) -> list[str]:
         verb = "is" if len(system) == 1 else "are"
         notes.append(f"{' and '.join(system)} {verb} of the whole system, other work included.")
     clock = environment.clock
-    if clock == "instructions":
+    if clock == "instructions" and not environment.clock_note:
         notes.append(
             "Times are instructions that were executed, each counting as much as any other: what "
             "caches, memory bandwidth, page-table walks and the processor's own overlap do is not "
