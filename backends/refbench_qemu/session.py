@@ -8,14 +8,14 @@ from refbench import limits
 from refbench.agent import Binary
 from refbench.agent_session import AgentSession
 from refbench.backend import Answer
-from refbench.errors import LimitHit
+from refbench.errors import BackendError, KernelFault, LimitHit
 from refbench.grammar import format_size
 from refbench.housekeeping import SessionState
 from refbench.merging import KSM, KSM_FAST, merges
 from refbench.plugins import registry
 from refbench.protocol import AgentInfo, MechanismInfo
 from refbench.vm.guard import CGROUP_OOM
-from refbench.words import AVAILABLE, Availability, Cell, Clock
+from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock
 from refbench_qemu.boot import FILES, Recipe
 from refbench_qemu.channel import QemuChannel
 
@@ -65,8 +65,25 @@ class QemuSession(AgentSession):
         clock = Clock.INSTRUCTIONS if recipe.spec.icount else Clock.REAL
         super().__init__(channel, agent=agent, clock=clock, arguments=arguments, state=state)
 
+    def capabilities(self) -> Capabilities:
+        """See :class:`~refbench.agent_session.AgentSession`.
+
+        :raises BackendError: when the agent does not run there, or the kernel fails under it.
+        """
+        try:
+            return super().capabilities()
+        except BackendError as error:
+            if not self._qemu.faults:
+                raise
+            raise BackendError(
+                "The guest's kernel failed while the agent found out what works there: "
+                f"{self._qemu.faults[0].headline}",
+                remedy="Take another kernel, or leave its module out.",
+            ) from error
+
     def environment(self, info: AgentInfo) -> Mapping[str, str]:
         """What the guest was made of, and what it says of itself."""
+        probe = "; ".join(finding.headline for finding in self._qemu.faults)
         guest = self._qemu.guest()
         said = {name: _choice(self._qemu.read(path)) for name, path in _SETTINGS.items()}
         refused = "; ".join(f"{what}: {why}" for what, why in guest.refused.items())
@@ -78,6 +95,7 @@ class QemuSession(AgentSession):
             "ksm": "on for cells of ksm",
             "refused-settings": refused or "none",
             "faults-at-boot": boot or "none",
+            "faults-at-probe": probe or "none",
         }
 
     def memory(self, info: AgentInfo) -> int:
@@ -138,12 +156,17 @@ class QemuSession(AgentSession):
         """
         faults = [fault for fault in self._qemu.faults if fault.rule != CGROUP_OOM]
         if faults:
-            raise faults[0].fault()
+            first = faults[0].fault()
+            more = f" And {len(faults) - 1} more." if len(faults) > 1 else ""
+            lines = tuple(line for fault in faults for line in fault.lines)
+            raise KernelFault(first.message + more, log=lines, remedy=first.remedy)
         if self._qemu.faults and answer.signal:
+            limit = self._qemu.read(f"{CGROUP}/memory.max")
             raise LimitHit(
-                "The guest's kernel killed the agent because its cgroup's limit was reached.",
+                "The guest's kernel killed the agent because its cgroup's limit"
+                f" (memory.max: {limit}) was reached.",
                 wanted=0,
-                limit=0,
+                limit=int(limit) if limit.isdecimal() else 0,
                 remedy="Take a smaller size, or a higher limit.",
             )
 
