@@ -25,6 +25,7 @@ PREFAULT = Mechanism(
         "dontneed": (NOT_MET, "The pattern is in the pages alone; fresh ones are zero."),
         "free-reclaimed": (NOT_MET, "A reclaimed page comes back as zero."),
         "remap-grow": (NOT_MET, "What mremap adds is fresh anonymous memory: zero."),
+        "clean-charged": (NOT_MET, "Every page is filled, and so charged, when it is mapped."),
         "neighbour-vma": (NOT_MET, "The kernel merges it with anonymous memory beside it."),
         "reference-changed": NO_REFERENCE,
         "reference-truncated": NO_REFERENCE,
