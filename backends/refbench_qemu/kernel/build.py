@@ -17,6 +17,7 @@ from refbench.errors import BackendError, StorageError
 from refbench.vm import kernels
 from refbench.vm.kernels import IMAGES, Kernel, Record
 from refbench_qemu.kernel import configure, running, tree
+from refbench_qemu.kernel.left_out import LEFT_OUT
 from refbench_qemu.kernel.recipe import Order, Recipe, module_folders, prepare
 
 _DONE = re.compile(r"^\s+([A-Z][A-Z+]*)\s+(?:\[M\]\s+)?(\S+)$")
@@ -36,21 +37,6 @@ _MODULES = "refbench-modules"
 _PLACED, _CONFIGURED, _MADE = 0.08, 0.12, 0.98
 _ERRORS = re.compile(r"\berror\b|\*\*\*|undefined reference|undefined!", re.IGNORECASE)
 _SHOWN = 12
-# What no configuration of ours compiles, no patch of ours touches, and is large.
-_LEFT_OUT = (
-    "*/Documentation/devicetree/*",
-    "*/Documentation/translations/*",
-    "*/drivers/gpu/*.[ch]",
-    "*/drivers/net/*.[ch]",
-    "*/drivers/media/*.[ch]",
-    "*/drivers/scsi/*.[ch]",
-    "*/drivers/staging/*.[ch]",
-    "*/drivers/infiniband/*.[ch]",
-    "*/sound/*.[ch]",
-    "*.dts",
-    "*.dtsi",
-    "*/tools/perf/*",
-)
 
 
 def built(order: Order, cache: Cache) -> Kernel:
@@ -145,7 +131,7 @@ def _build(recipe: Recipe, cache: Cache, directory: Path) -> None:
         shop = _Workshop(recipe, cache, folder / _TREE, log)
         cache.progress(f"unpacking {recipe.source.label}", 0.0)
         ours = not recipe.source.own and set(recipe.order.patches) <= tree.OURS
-        tree.place(recipe.source, shop.tree, _LEFT_OUT if ours else ())
+        tree.place(recipe.source, shop.tree, LEFT_OUT if ours else ())
         tree.apply(recipe.patches, shop.tree)
         cache.progress("configuring", _PLACED)
         _configure(shop)
