@@ -40,6 +40,7 @@ class Traits:
     """Whether loads map several pages of a file at once (fault-around)."""
     apart: bool = False
     """Whether the first and the last page of a run fare differently from those between."""
+    pageless: bool = False  # the kernel's own loads of a run end at its first page
     ordered: bool = False
     """Whether much depends on the order of touches."""
     most: int = 0

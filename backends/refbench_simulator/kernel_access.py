@@ -82,8 +82,9 @@ def reach(
     good = rows[: _leading(allowed & ~closed)]
     if good.size < rows.size and allowed[good.size]:
         faults.fail_missing(space, int(rows[good.size]), store=store)
+    wanted = good if store or via not in _PINNED else good[: _until_bare(space, good)]
     try:
-        faults.touch(space, good, store=store)
+        faults.touch(space, wanted, store=store)
     except Trapped as trapped:
         good = good[: int((good == trapped.row).argmax())]
     if store:
@@ -158,6 +159,14 @@ def _bare(space: AddressSpace, rows: Index) -> Mask:
     zero page and, with the patches, a mapping's reference page, but none of a device's driver."""
     shown = space.pte[rows] == Pte.REFERENCE
     return np.asarray(shown & ((space.flags[rows] & Flag.MIXEDMAP) != 0), dtype=np.bool_)
+
+
+def _until_bare(space: AddressSpace, rows: Index) -> int:
+    """How many GUP looks at: up to the first that has such an entry, or gets one by its fault."""
+    kinds = space.pte[rows]
+    bare = (kinds == Pte.NONE) | (kinds == Pte.REFERENCE)
+    bare &= (space.flags[rows] & Flag.MIXEDMAP) != 0
+    return int(bare.argmax()) + 1 if bare.any() else int(rows.size)
 
 
 def _behind_end(space: AddressSpace, rows: Index) -> Mask:

@@ -148,7 +148,7 @@ UFFD_SPARE = _rule(
 STORE_COPIES = _rule(
     "store-copies",
     "The first store to a page that shows the pattern: a page is allocated, and the shown one is "
-    "copied into it.",
+    "copied into it. Twice, if a driver shows it and fork(2) copied the entry unaccessed.",
     "do_cow_fault(), wp_page_copy()",
     "mm/memory.c",
 )

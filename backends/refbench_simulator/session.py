@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from refbench.closing import Closing
 from refbench.errors import BackendError, CellError, NoAnswer, Unsupported
 from refbench.grammar import Values, resolve
 from refbench.plugins import registry
-from refbench.program import Expect, Program
+from refbench.program import Expect, KernelReads, Program
 from refbench.protocol import failure_of
 from refbench.samples import Run, Sample
 from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock, Pattern
 from refbench_simulator import checking, models, settings
 from refbench_simulator.content import Contents
 from refbench_simulator.costs import Costs
-from refbench_simulator.cutting import FOLD_FROM, LEVELS, Grain
+from refbench_simulator.cutting import FOLD_FROM, LEVELS, Grain, Traits
 from refbench_simulator.detail import Detail, Finer
 from refbench_simulator.following import Follower
 from refbench_simulator.interpreter import Interpreter
@@ -145,7 +145,7 @@ class SimulatorSession(Closing):
         huge = kernel.huge if cell.thp else 0
         most = reclaim.grain(kernel)
         grain = Grain(kernel.page_size, kernel.around, kernel.entries, huge, most)
-        traits = model.traits(options, kernel)
+        traits = _met(model.traits(options, kernel), cell.program)
         rows = Rows(cell.program, grain, traits, self._fold_from, detail)
         return Setup(rows, Layout(rows, kernel.entries, LEVELS), model, options, detail)
 
@@ -224,3 +224,9 @@ def image(pattern: Pattern, page_size: int) -> bytes:
         )
     unit = pattern.file.read_bytes() if pattern.file else bytes([pattern.byte or 0])
     return (unit * (-(-page_size // len(unit))))[:page_size]
+
+
+def _met(traits: Traits, program: Program) -> Traits:
+    """The traits that a program makes something of."""
+    loads = any(isinstance(step, KernelReads) for step in everything(program.steps))
+    return replace(traits, apart=True) if traits.pageless and loads else traits

@@ -11,6 +11,8 @@ import errno
 
 from refbench.grammar import Values
 from refbench_simulator import rules
+from refbench_simulator.cutting import Traits
+from refbench_simulator.knobs import Kernel
 from refbench_simulator.mechanism import Action
 from refbench_simulator.mechanisms.refpage import Refpage
 from refbench_simulator.model.machine import ENDLESS, File, Machine, Refusal
@@ -24,6 +26,11 @@ class RefpageDev(Refpage):
         super().__init__(machine, options)
         self.naive = options.text("handler") == "naive"
         self.flags = Flag(0) if self.naive else Flag.MIXEDMAP
+
+    @classmethod
+    def traits(cls, options: Values, kernel: Kernel) -> Traits:
+        """The kernel's own loads go no further than to the first page without a page."""
+        return Traits(pageless=options.text("handler") != "naive")
 
     def make(self) -> int:
         """open(2), the choice of a handler and the write(2) of the content."""

@@ -165,6 +165,8 @@ def _load(space: AddressSpace, rows: Index) -> None:
     """``do_anonymous_page()`` and ``do_read_fault()``."""
     swapping.file_in(space, rows, store=False)
     swapping.swap_in(space, rows)
+    if space.old is not None:
+        space.old[rows] = False
     empty = rows[space.pte[rows] == Pte.NONE]
     if not empty.size:
         return
@@ -231,6 +233,8 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
             rmap=pages - copies,
             pte=pages - copies,
         )
+    if space.old is not None:
+        _copy_again(space, rows[(kinds == Pte.REFERENCE) & space.old[rows]])
     if copies:
         machine.counters.minor += copies
         machine.ledger.add(
@@ -247,6 +251,17 @@ def _first_store(space: AddressSpace, rows: Index) -> None:
     machine.ledger.add(rules.TABLE, rows, table=made)
     if replaced:
         machine.ledger.add(rules.FLUSH, rows[kinds != Pte.NONE], flush=replaced)
+
+
+def _copy_again(space: AddressSpace, rows: Index) -> None:
+    """``wp_page_copy()`` of a page that only a driver knows loads from its address. That marks an
+    old entry as accessed, which is not the entry then that the fault was for: all is done again.
+    """
+    count = space.pages(rows)
+    space.machine.counters.minor += count
+    space.machine.ledger.add(
+        rules.STORE_COPIES, rows, fault=count, alloc=count, copy=count, free=count
+    )
 
 
 def mapping_count(space: AddressSpace, rows: Index) -> int:

@@ -30,6 +30,10 @@ def fork(parent: AddressSpace) -> AddressSpace:
     child.pte[~copied] = Pte.NONE
     child.writable[:] = False
     child.huge[~copied] = False
+    driven = copied & ((parent.flags & Flag.MIXEDMAP) != 0) & (parent.pte == Pte.REFERENCE)
+    if driven.any():
+        # __copy_present_ptes(): the child has not accessed what its entry shows.
+        child.old = driven
     rows = np.flatnonzero(copied)
     anonymous = rows[parent.pte[rows] == Pte.ANON]
     swapped = rows[parent.pte[rows] == Pte.SWAP]

@@ -106,6 +106,8 @@ def _move_entries(space: AddressSpace, source: slice, target: slice) -> None:
     space.tables.cover(np.arange(target.start, target.stop)[there])
     if space.given is not None:
         space.given[target] = space.given[source]
+    if space.old is not None:
+        space.old[target] = space.old[source]
     for name in ("pte", "folio", "writable", "huge"):
         getattr(space, name)[target] = getattr(space, name)[source]
     space.pte[source] = Pte.NONE

@@ -108,6 +108,9 @@ class AddressSpace:
         self.given: Mask | None = None
         """Entries that MADV_FREE cleaned of pages that other processes show too, and through which
         nothing was stored since; made when there is one."""
+        self.old: Mask | None = None
+        """Entries of a device's pages that fork(2) copied as not accessed, and that nothing has
+        accessed since; made when there is one."""
         self.tables = Tables(machine.layout)
         self.anon = self.shmem = self.filed = self.swapped = 0
         self.most = 0
@@ -256,6 +259,7 @@ class AddressSpace:
         for name in COLUMNS:
             setattr(child, name, getattr(self, name).copy())
         child.given = None if self.given is None else self.given.copy()
+        child.old = None if self.old is None else self.old.copy()
         child.tables = Tables(self.machine.layout)
         child.anon = child.shmem = child.filed = child.swapped = child.most = 0
         child.on_segv = None
