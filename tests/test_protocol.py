@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refbench.backend import Answer
-from refbench.errors import Crashed, LimitHit, NoAnswer, Stable, Transient, Unsupported
+from refbench.errors import Crashed, KernelFault, LimitHit, NoAnswer, Stable, Transient, Unsupported
 from refbench.protocol import failure_of, parse
 
 AGENT = {
@@ -143,3 +143,10 @@ def test_errors_become_failures_with_their_numbers() -> None:
     assert failure.log == ("a", "b")
     assert failure_of(Unsupported("m")).kind == "unsupported"
     assert issubclass(Crashed, Stable)
+
+
+def test_a_kernels_fault_keeps_its_whole_report_and_other_errors_the_end_of_theirs() -> None:
+    report = tuple(f"line {number}" for number in range(100))
+    failure = failure_of(KernelFault("m", log=report), ["said by the agent"])
+    assert (failure.kind, failure.log) == ("kernel-fault", report)
+    assert failure_of(Crashed("m"), report).log == report[-20:]
