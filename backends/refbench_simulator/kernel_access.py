@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refbench.errors import KernelFault
 from refbench.program.steps import KernelRead, KernelWrite
 from refbench_simulator.comparing import Bytes, Wrong
 from refbench_simulator.model import faults, forking
@@ -82,6 +83,8 @@ def reach(
     good = rows[: _leading(allowed & ~closed)]
     if good.size < rows.size and allowed[good.size]:
         faults.fail_missing(space, int(rows[good.size]), store=store)
+    if store and via == "procmem":
+        _refuse_closed(space, good)
     wanted = good if store or via not in _PINNED else good[: _until_bare(space, good)]
     try:
         faults.touch(space, wanted, store=store)
@@ -159,6 +162,21 @@ def _bare(space: AddressSpace, rows: Index) -> Mask:
     zero page and, with the patches, a mapping's reference page, but none of a device's driver."""
     shown = space.pte[rows] == Pte.REFERENCE
     return np.asarray(shown & ((space.flags[rows] & Flag.MIXEDMAP) != 0), dtype=np.bool_)
+
+
+def _refuse_closed(space: AddressSpace, rows: Index) -> None:
+    """``__wp_page_copy_user()`` copies what only a driver knows through the address, which fails
+    where the process itself may not read: the kernel warns of it and clears the page.
+
+    :raises KernelFault: as the guard of a guest does.
+    """
+    if (_bare(space, rows) & ((space.prot[rows] & Prot.READ) == 0)).any():
+        raise KernelFault(
+            "The kernel of the model reported a fault (WARNING): a forced store to a page that is "
+            "closed to the process, and that only a driver knows, loses its content.",
+            log=("WARNING: at mm/memory.c do_wp_page()",),
+            remedy="Use refpage, whose page the kernel knows.",
+        )
 
 
 def _until_bare(space: AddressSpace, rows: Index) -> int:

@@ -60,7 +60,7 @@ def map_range(
     machine.ledger.add(rules.MMAP, rows, mmap=count)
     for edge in (rows.stop, rows.start):
         if edge < len(space.rows):
-            space.merge(edge, rows.start)
+            space.merge(edge, rows.start, touched=False)
 
 
 def unmap_range(space: AddressSpace, rows: slice) -> None:
@@ -203,10 +203,11 @@ def modify(space: AddressSpace, part: slice, change: Change) -> None:
     if not ends:
         huge.cut(space, part.stop)
         space.split(part.stop)
+    touched = bool(space.anon_vma[part.start])
     if begins:
-        space.merge(part.start, part.start)
+        space.merge(part.start, part.start, touched=touched)
     if ends and next_is_start:
-        space.merge(part.stop, part.start)
+        space.merge(part.stop, part.start, touched=touched)
 
 
 def mapped_pieces(space: AddressSpace, rows: slice) -> tuple[list[slice], bool]:

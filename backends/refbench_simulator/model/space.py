@@ -181,10 +181,11 @@ class AddressSpace:
         both = np.uint16(Flag.REFERENCE | Flag.MIXEDMAP)
         return np.asarray((self.flags[rows] & both) != 0, dtype=np.bool_)
 
-    def can_merge(self, row: int, changed: int) -> bool:
+    def can_merge(self, row: int, changed: int, *, touched: bool | None = None) -> bool:
         """Whether the VMA that ends before ``row`` and the one that begins there are alike.
 
-        ``changed``: a row of the one that was made or changed just now.
+        ``changed``: a row of the one that was made or changed just now; ``touched``: whether that
+        had an ``anon_vma`` before it merged on its other side.
 
         ``is_mergeable_vma()`` and ``is_mergeable_anon_vma()`` of mm/vma.c.
         """
@@ -201,22 +202,24 @@ class AddressSpace:
             and self.ctx[a] == self.ctx[b]
             and self.pgoff[b] - self.pgoff[a] == self.rows.page[b] - self.rows.page[a]
         )
-        return bool(alike) and self._anon_vmas_merge(a, b, changed)
+        return bool(alike) and self._anon_vmas_merge(
+            a, b, bool(self.anon_vma[changed]) if touched is None else touched
+        )
 
-    def _anon_vmas_merge(self, a: int, b: int, changed: int) -> bool:
+    def _anon_vmas_merge(self, a: int, b: int, touched: bool) -> bool:
         one, other = self.anon_vma[a], self.anon_vma[b]
         if one == other:
             return True
         if one and other:
             return False
-        if self.anon_vma[changed] and not self.machine.kernel.merges_untouched:
+        if touched and not self.machine.kernel.merges_untouched:
             return False
         # What a forked child shares with its parent stays apart: vma_is_fork_child().
         return bool((self.chain[a] if one else self.chain[b]) <= 1)
 
-    def merge(self, row: int, changed: int) -> bool:
+    def merge(self, row: int, changed: int, *, touched: bool | None = None) -> bool:
         """Merge the VMAs on both sides of the boundary before ``row`` if they are alike."""
-        if not self.start[row] or not self.can_merge(row, changed):
+        if not self.start[row] or not self.can_merge(row, changed, touched=touched):
             return False
         a, b = row - 1, row
         source = a if self.anon_vma[a] else b
