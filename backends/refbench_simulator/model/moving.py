@@ -25,6 +25,9 @@ def remap(space: AddressSpace, source: slice, target: slice, old: int, new: int)
     :raises Refusal: EFAULT for holes and for several VMAs where the kernel moves but one, ENOMEM.
     """
     kernel = space.machine.kernel
+    if not kernel.moves_many_vmas and not space.mapped[source.start]:
+        # SYSCALL_DEFINE5(mremap) of older kernels looks up the first page's VMA before all else.
+        raise Refusal(errno.EFAULT)
     if space.map_count + 2 >= kernel.max_map_count - _SPARE:
         raise Refusal(errno.ENOMEM)
     kept = source.start + (target.stop - target.start) if new < old else source.stop
