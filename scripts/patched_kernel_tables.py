@@ -7,6 +7,7 @@
     scripts/patched_kernel_tables.py uffd     userfaultfd, memfd, memset and the reference page
 
 The journal stays in the folder that -o names; where it is complete already it is only printed.
+A part that cannot be measured, because its kernel has not been built, is left out with the reason.
 """  # noqa: INP001
 
 from __future__ import annotations
@@ -178,6 +179,8 @@ def faults(kernel: str) -> Table:
         rows = []
         for (case, what), ((config, erms, init), target) in product(cases.items(), targets.items()):
             anon = found.figure(target, case, "anon", "time.touch")
+            if anon is None and found.rows:
+                continue
             each = f"{anon.value * PAGE / (16 << 20):.0f}" if anon else "n/a"
             ratios = [
                 found.ratio((target, case, name), (target, case, "anon"), "time.touch")
@@ -187,7 +190,11 @@ def faults(kernel: str) -> Table:
         header = ["fault", "kernel", "ERMS", "init_on_alloc", "anon, instructions"]
         return grid([*header, *(f"{name} / anon" for name in names[1:])], rows)
 
-    return Table((Part(tuple(targets.values()), Request(names, tuple(cases))),), lines)
+    request = Request(names, tuple(cases))
+    parts: dict[str, list[str]] = {config: [] for config, _, _ in targets}
+    for (config, _, _), target in targets.items():
+        parts[config].append(target)
+    return Table(tuple(Part(tuple(group), request) for group in parts.values()), lines)
 
 
 # -- memory ------------------------------------------------------------------------------------
@@ -304,12 +311,14 @@ def main() -> None:
     table = TABLES[args.table](args.kernel)
     progress = Watcher(Screen(Console(), Console(stderr=True), False, False), None, None)
     measurements: list[Measurement] = []
-    try:
-        for number, part in enumerate(table.parts, 1):
-            path = args.output / f"{args.table}-{number}.jsonl"
+    for number, part in enumerate(table.parts, 1):
+        path = args.output / f"{args.table}-{number}.jsonl"
+        try:
             measurements += measure(part, path, progress)
-    except RefbenchError as error:
-        sys.exit(f"Error: {error}")
+        except RefbenchError as error:
+            sys.stderr.write(f"Left out: {error}\n")
+    if not measurements:
+        sys.exit("Error: nothing could be measured.")
     sys.stdout.write("\n".join(table.lines(Found.of(measurements))) + "\n")
 
 
