@@ -6,7 +6,7 @@
 # make clean      remove everything that the others made here, but no results
 #
 # No make? As root: apt-get install -y make; or go without: sh ./bootstrap && .venv/bin/refbench run
-.PHONY: bench test lint user chaos history dashboard clean bootstrap bootstrap-test
+.PHONY: bench test lint kernels user chaos history dashboard clean bootstrap bootstrap-test
 
 # Emulators use their own translator in tests: hardware virtualisation differs between machines.
 REFBENCH_ACCEL ?= tcg
@@ -27,13 +27,18 @@ bootstrap:
 bootstrap-test:
 	@sh ./bootstrap test
 
-test: bootstrap-test lint user
+test: bootstrap-test lint kernels user
 	.venv/bin/python -m pytest
 
 lint: bootstrap-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# What the tests boot. The first build takes minutes, and all others find it in the cache.
+kernels: bootstrap-test
+	.venv/bin/refbench kernel build
+	.venv/bin/refbench kernel build --patches v1
 
 # A root run repeats the part of the suite that looks different to an ordinary user, as one.
 user: bootstrap-test

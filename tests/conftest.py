@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from tests.kernels import show
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("refbench")
@@ -23,11 +24,10 @@ Refbench = Callable[..., "subprocess.CompletedProcess[str]"]
 def pytest_configure(config: pytest.Config) -> None:
     """No test inherits what the person who runs it has set for refbench.
 
-    REFBENCH_TEST_CACHE is a folder that keeps built agents and kernels between runs. They are
-    found there by the hash of everything that they are made of, so that a kept one is never an
-    old one. REFBENCH_TEST_KERNEL names an image that saves building one.
+    REFBENCH_TEST_CACHE is a folder that keeps built agents between runs. They are found there by
+    the hash of everything that they are made of, so that a kept one is never an old one.
     """
-    kept = {"REFBENCH_TEST_CACHE", "REFBENCH_TEST_KERNEL", "REFBENCH_ACCEL"}
+    kept = {"REFBENCH_TEST_CACHE", "REFBENCH_ACCEL"}
     for name in [n for n in os.environ if n.startswith("REFBENCH_") and n not in kept]:
         del os.environ[name]
     os.environ["NO_COLOR"] = "1"
@@ -78,13 +78,15 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The artefact cache of this test session, also exported as REFBENCH_CACHE.
+    """The artefact cache of this test session, also exported as REFBENCH_CACHE. Kernels are those
+    of the user's own.
 
     The folder for the tracebacks of defects is one of this session's, too.
     """
     kept = os.environ.get("REFBENCH_TEST_CACHE")
     path = Path(kept) if kept else tmp_path_factory.mktemp("cache")
     path.mkdir(parents=True, exist_ok=True)
+    show(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REFBENCH_CACHE", str(path))
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))

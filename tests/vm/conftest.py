@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from tests.kernels import SECONDS, patched_kernel
+from tests.kernels import SECONDS, kernel
 
 from refbench.agent import build, host_arch
 from refbench.cache import Cache
@@ -64,7 +64,7 @@ def spec(cache: Path) -> MachineSpec:
     arch = host_arch()
     program = build("test-guest", [HERE / "guest.c"], arch, Cache(cache)).path
     initrd = initramfs.build({"init": program}, cache=Cache(cache))
-    return MachineSpec(patched_kernel().image, initrd, arch=arch, memory=128 << 20)
+    return MachineSpec(kernel().image, initrd, arch=arch, memory=128 << 20)
 
 
 @pytest.fixture

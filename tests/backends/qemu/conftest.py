@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernels import patched_kernel
+from tests import kernels as of_tests
 
 from refbench.agent import build
 from refbench.cache import Cache
-from refbench.errors import BackendError
 from refbench.grammar import Spec, resolve
 from refbench.program import Expect, Map, Measure, Phase, Program, Touch, Unmap
 from refbench.vm import kernels
@@ -20,15 +19,12 @@ from refbench.vm.kernels import Kernel
 from refbench.words import Cell, Pattern
 from refbench_qemu.backend import QemuBackend, recipe_of
 from refbench_qemu.channel import QemuChannel
-from refbench_qemu.kernel.recipe import is_current
 from refbench_qemu.session import QemuSession
 
 HERE = Path(__file__).parent
 MODULES = Path("backends/refbench_qemu/kernel/modules")
 PROGRAMS = HERE / "programs"
 _STRICT = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Wshadow", "-Werror", "-static")
-BUILD_SECONDS = 1700
-"""For the first test that finds no kernel in the cache."""
 
 Open = Callable[..., QemuSession]
 backend = QemuBackend()
@@ -37,7 +33,7 @@ backend = QemuBackend()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents and not list(item.iter_markers("timeout")):
-            item.add_marker(pytest.mark.timeout(BUILD_SECONDS + 100))
+            item.add_marker(pytest.mark.timeout(of_tests.SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -50,31 +46,15 @@ def qemu() -> QemuBackend:
 
 
 @pytest.fixture(scope="session")
-def kernel(
-    cache: Path, refbench: Callable[..., subprocess.CompletedProcess[str]]
-) -> Callable[[str], Kernel]:
-    """A kernel by the name that ``qemu:kernel=NAME`` has for it, built when the cache has none
-    of today's patches."""
-
-    def find(name: str) -> Kernel:
-        try:
-            found = kernels.find(name)
-            if is_current(found):
-                return found
-        except BackendError:
-            pass
-        command = kernels.COMMANDS[name].split()[1:]
-        done = refbench(*command, timeout=BUILD_SECONDS)
-        assert done.returncode == 0, done.stderr
-        return kernels.find(name)
-
-    return find
+def kernel(cache: Path) -> Callable[[str], Kernel]:
+    """A kernel by the name that ``qemu:kernel=NAME`` has for it, built when there is none."""
+    return of_tests.kernel
 
 
 @pytest.fixture(scope="session")
 def patched(qemu: QemuBackend, cache: Path) -> Kernel:
     """The kernel that ``-b qemu`` boots."""
-    return patched_kernel()
+    return of_tests.kernel()
 
 
 @pytest.fixture(scope="session")
