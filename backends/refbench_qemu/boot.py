@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ class Guest(Closing):
         self.has: set[str] = set()
         """Paths of the files that were brought."""
         self._set: dict[str, str] = {}
+        self._rests = False
         self.refused: dict[str, str] = {}
         """Settings that the kernel refused, with the reason."""
         try:
@@ -125,6 +127,20 @@ class Guest(Closing):
         """Keep the guest as it is now."""
         self.machine.save(PRISTINE)
         self._saved = frozenset(self.has)
+
+    def rest(self) -> None:
+        """Stop a guest that waits awake, until :meth:`wake`: it would keep a processor busy."""
+        if self.recipe.spec.icount and self.machine.running:
+            # A QEMU that has just been ended is found to be gone by the next call.
+            with contextlib.suppress(ConnectionError):
+                self.machine.stop()
+                self._rests = True
+
+    def wake(self) -> None:
+        """Let it go on."""
+        if self._rests:
+            self.machine.cont()
+            self._rests = False
 
     def restore(self) -> None:
         """Bring back what :meth:`save` kept."""

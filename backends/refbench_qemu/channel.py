@@ -60,6 +60,7 @@ class QemuChannel:
             self.boots += 1
             folder = self._folder / f"boot-{self.boots}"
             self._guest = Guest(self.recipe, folder, self._mark, self._ahead)
+        self._guest.wake()
         return self._guest
 
     def put(self, file: Path) -> str:
@@ -98,6 +99,8 @@ class QemuChannel:
         before, self.idle_faults = self.idle_faults, ()
         try:
             answer = self._run(guest, argv, deadline)
+            if not self._is_ill:
+                guest.rest()
         except BaseException:
             # Whatever it was (QEMU's end, Ctrl-C): what runs there is not to meet what comes next.
             self._drop()
