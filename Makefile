@@ -3,10 +3,11 @@
 # make history    record the last commits with asv
 # make dashboard  publish asv's site
 # make chaos      the long version of the kill -9 tests
+# make test-kernel-debug  random programs on a kernel that checks itself
 # make clean      remove everything that the others made here, but no results
 #
 # No make? As root: apt-get install -y make; or go without: sh ./bootstrap && .venv/bin/refbench run
-.PHONY: bench test lint kernels user chaos history dashboard clean bootstrap bootstrap-test
+.PHONY: bench test lint kernels user chaos test-kernel-debug history dashboard clean bootstrap bootstrap-test
 
 # Emulators use their own translator in tests: hardware virtualisation differs between machines.
 REFBENCH_ACCEL ?= tcg
@@ -43,6 +44,10 @@ kernels: bootstrap-test
 # A root run repeats the part of the suite that looks different to an ordinary user, as one.
 user: bootstrap-test
 	.venv/bin/python tests/as_ordinary_user.py
+
+test-kernel-debug: bootstrap-test
+	.venv/bin/refbench kernel build --config debug
+	.venv/bin/python -m pytest -m kernel_debug
 
 chaos: bootstrap-test
 	.venv/bin/python -m pytest --moments 50 -m chaos

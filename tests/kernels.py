@@ -16,7 +16,11 @@ from refbench_qemu.kernel.recipe import Order, is_current
 
 SECONDS = 1800
 """The time limit of a test that may be the one for which a kernel is built."""
-ORDERS = {"patched": Order(), "v1": Order(patches=("v1",))}
+ORDERS = {
+    "patched": Order(),
+    "patched-debug": Order(config="debug"),
+    "v1": Order(patches=("v1",)),
+}
 
 
 def home() -> Path:
