@@ -7,6 +7,7 @@
  * its first process, in the environment; the option nr gives it for any other.
  */
 #include "compat.h"
+#include "reference_file.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -21,18 +22,7 @@
 #define REMEDY "Build a kernel that has it with `refbench kernel build`, and measure with -b qemu."
 
 /* ctx->private_words */
-enum { NUMBER, FD_PLUS_ONE, BY_COMPAT };
-
-/* What is zeroed, as before setup(), is no descriptor. */
-static void set_fd(struct rb_context *ctx, int fd)
-{
-	ctx->private_words[FD_PLUS_ONE] = (uint64_t)(int64_t)fd + 1;
-}
-
-static int get_fd(const struct rb_context *ctx)
-{
-	return (int)(int64_t)ctx->private_words[FD_PLUS_ONE] - 1;
-}
+enum { NUMBER = RB_REFERENCE_OWN };
 
 /* The number of the system call, 0 if nothing tells. */
 static int find_number(const struct rb_context *ctx, uint64_t *number, struct rb_error *error)
@@ -51,7 +41,7 @@ static int find_number(const struct rb_context *ctx, uint64_t *number, struct rb
 	return 0;
 }
 
-static int fail_create(const struct rb_context *ctx, int err, struct rb_error *error)
+static int refpage_fail(const struct rb_context *ctx, int err, struct rb_error *error)
 {
 	struct rlimit files;
 
@@ -70,9 +60,11 @@ static int fail_create(const struct rb_context *ctx, int err, struct rb_error *e
 		       strerror(err));
 }
 
-/* A descriptor, or -1 with errno set. A content shorter than the page is repeated. */
-static int create_from(struct rb_context *ctx, const void *content, size_t size, bool by_compat)
+static int refpage_make(struct rb_context *ctx, const void *content, bool by_compat)
 {
+	/* The call repeats a content that is shorter than the page. */
+	bool is_byte = ctx->pattern.is_byte && content == ctx->pattern.page;
+	size_t size = is_byte ? 1 : ctx->page_size;
 	const uint32_t args[6] = { (uint32_t)(uintptr_t)content, (uint32_t)size };
 	long fd;
 
@@ -86,13 +78,7 @@ static int create_from(struct rb_context *ctx, const void *content, size_t size,
 	return -1;
 }
 
-static int create(struct rb_context *ctx, struct rb_error *error)
-{
-	size_t size = ctx->pattern.is_byte ? 1 : ctx->page_size;
-
-	set_fd(ctx, create_from(ctx, ctx->pattern.page, size, false));
-	return get_fd(ctx) < 0 ? fail_create(ctx, errno, error) : 0;
-}
+static const struct rb_reference_file refpage_file = { refpage_make, refpage_fail };
 
 static int refpage_setup(struct rb_context *ctx, struct rb_error *error)
 {
@@ -105,76 +91,18 @@ static int refpage_setup(struct rb_context *ctx, struct rb_error *error)
 			       "Nothing tells which system call refpage_create(2) is here: there "
 			       "is no " VARIABLE " in the environment.");
 	ctx->private_words[NUMBER] = number;
-	return create(ctx, error);
+	return rb_reference_open(ctx, &refpage_file, error);
 }
 
 static void *refpage_map(struct rb_context *ctx, void *addr, size_t size, unsigned int flags,
 			 struct rb_error *error)
 {
-	int populate = flags & RB_MAP_POPULATE ? MAP_POPULATE : 0;
-
-	if (get_fd(ctx) < 0 && create(ctx, error))
-		return NULL;
-	if (ctx->private_words[BY_COMPAT]) {
-		void *got = rb_compat_map(ctx, addr, size, populate, get_fd(ctx), 0);
-
-		if (got != MAP_FAILED)
-			return got;
-		rb_fail_map(error, size, errno);
-		return NULL;
-	}
-	return rb_map_new(ctx, addr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | populate,
-			  get_fd(ctx), 0, error);
+	return rb_reference_map(ctx, &refpage_file, addr, size, flags, error);
 }
 
-/* The page itself, which is in no count of the process. */
-static uint64_t refpage_held(struct rb_context *ctx)
-{
-	return get_fd(ctx) < 0 ? 0 : ctx->page_size;
-}
-
-static int refpage_tamper(struct rb_context *ctx, enum rb_tamper action)
-{
-	int fd = get_fd(ctx);
-
-	switch (action) {
-	case RB_TAMPER_WRITE:
-		return pwrite(fd, "!", 1, 0) == 1 ? 0 : -1;
-	case RB_TAMPER_TRUNCATE:
-		return ftruncate(fd, 0);
-	case RB_TAMPER_UNMAP:
-		set_fd(ctx, -1);
-		return close(fd);
-	}
-	errno = EINVAL;
-	return -1;
-}
-
-/* The call copies the content. An offset has no part in it. */
 static int refpage_refer(struct rb_context *ctx, const void *content, unsigned int flags)
 {
-	int old = get_fd(ctx);
-	int fd;
-
-	if (flags & RB_REFER_SIGNED) {
-		errno = EOPNOTSUPP;
-		return -1;
-	}
-	fd = create_from(ctx, content, ctx->page_size, flags & RB_REFER_COMPAT);
-	if (fd < 0)
-		return -1;
-	ctx->private_words[BY_COMPAT] = flags & RB_REFER_COMPAT;
-	set_fd(ctx, fd);
-	return old < 0 ? 0 : close(old);
-}
-
-static void refpage_teardown(struct rb_context *ctx)
-{
-	if (get_fd(ctx) < 0)
-		return;
-	rb_count(&ctx->counters->syscalls);
-	(void)close(get_fd(ctx));
-	set_fd(ctx, -1);
+	return rb_reference_refer(ctx, &refpage_file, content, flags);
 }
 
 static const struct rb_mechanism refpage_mechanism = {
@@ -183,9 +111,9 @@ static const struct rb_mechanism refpage_mechanism = {
 	.applies_pattern = true,
 	.setup = refpage_setup,
 	.map = refpage_map,
-	.held = refpage_held,
-	.tamper = refpage_tamper,
+	.held = rb_reference_held,
+	.tamper = rb_reference_tamper,
 	.refer = refpage_refer,
-	.teardown = refpage_teardown,
+	.teardown = rb_reference_teardown,
 };
 RB_REGISTER(refpage_mechanism);

@@ -15,7 +15,7 @@ int rb_sealed_file(struct rb_context *ctx, const char *name, size_t size, uint64
 /* Bytes that the file behind fd takes up; 0 when fd is -1. */
 uint64_t rb_sealed_bytes(int fd);
 
-/* Try to change the file; RB_TAMPER_UNMAP closes *fd, for the mappings hold the file alone then. */
+/* Try to change a file; RB_TAMPER_UNMAP closes *fd, for the mappings hold the file alone then. */
 int rb_sealed_tamper(int *fd, enum rb_tamper action);
 
 #endif
