@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.kernel_debug, pytest.mark.timeout(7200)]
 PROGRAMS = 100
 SECONDS = 300.0
 PLANTING = Path(__file__).parent / "planting"
-CHECKS = {"uaf": "KASAN", "list": "list_del corruption", "lockorder": "possible circular locking"}
+CHECKS = {"uaf": "KASAN", "list": "lib/list_debug.c", "lockorder": "possible circular locking"}
 """What is planted, and what the kernel says of it only with its checks on."""
 MECHANISMS = ("refpage", "refpage-mmap")
 """Those of the series. docs/patched-kernel-semantics.md says what the kernel warns of under the
