@@ -123,17 +123,6 @@ MECHANISMS: tuple[Mechanism, ...] = (
     Mechanism(
         "refpage",
         "refpage_create(2): clean pages show a page that the kernel keeps behind a descriptor",
-        options=(
-            Option(
-                "nr",
-                "int",
-                0,
-                "number of the system call; 0: the variable REFBENCH_NR_REFPAGE_CREATE of the "
-                "agent's environment says it, as in a guest of -b qemu",
-                minimum=0,
-                maximum=4095,
-            ),
-        ),
         sources=_sources("refpage", "reference_file", "sealed"),
         expected=EXPECTED.get("refpage", {}),
         populates="store",

@@ -14,10 +14,9 @@ from refbench.semantics.properties.reference import ORIGINS
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "backends/refbench_qemu/kernel/modules/refpage/refpage_dev.h"
-SPECS = ("refpage", "refpage:nr=4000", "refpage-mmap", "refpage-dev", "refpage-dev:handler=naive")
+SPECS = ("refpage", "refpage-mmap", "refpage-dev", "refpage-dev:handler=naive")
 NEEDED = {
     "refpage": ("REFBENCH_NR_REFPAGE_CREATE", "refbench kernel build"),
-    "refpage:nr=4000": ("call 4000", "refbench kernel build"),
     "refpage-mmap": ("MAP_REFPAGE", "refbench kernel build"),
     "refpage-dev": ("/dev/refpage", "Load the module"),
     "refpage-dev:handler=naive": ("/dev/refpage", "Load the module"),

@@ -4,7 +4,7 @@
  * mappings of the descriptor show that page until the first store.
  *
  * No kernel has a number for the call by agreement. Ours hands the one that it was built with to
- * its first process, in the environment; the option nr gives it for any other.
+ * its first process, in the environment. Elsewhere whoever has built the kernel sets it.
  */
 #include "compat.h"
 #include "reference_file.h"
@@ -25,20 +25,17 @@
 enum { NUMBER = RB_REFERENCE_OWN };
 
 /* The number of the system call, 0 if nothing tells. */
-static int find_number(const struct rb_context *ctx, uint64_t *number, struct rb_error *error)
+static uint64_t find_number(void)
 {
 	const char *text = getenv(VARIABLE);
+	uint64_t number;
 	char *end;
 
-	if (rb_option_number(ctx, "nr", 0, number, error))
-		return -1;
-	if (*number || !text)
+	if (!text)
 		return 0;
 	errno = 0;
-	*number = strtoull(text, &end, 10);
-	if (errno || end == text || *end)
-		*number = 0;
-	return 0;
+	number = strtoull(text, &end, 10);
+	return errno || end == text || *end || number > MOST_NUMBER ? 0 : number;
 }
 
 static int refpage_fail(const struct rb_context *ctx, int err, struct rb_error *error)
@@ -82,15 +79,11 @@ static const struct rb_reference_file refpage_file = { refpage_make, refpage_fai
 
 static int refpage_setup(struct rb_context *ctx, struct rb_error *error)
 {
-	uint64_t number;
-
-	if (find_number(ctx, &number, error))
-		return -1;
-	if (!number || number > MOST_NUMBER)
+	ctx->private_words[NUMBER] = find_number();
+	if (!ctx->private_words[NUMBER])
 		return rb_fail(error, RB_UNSUPPORTED, 0, REMEDY,
 			       "Nothing tells which system call refpage_create(2) is here: there "
-			       "is no " VARIABLE " in the environment.");
-	ctx->private_words[NUMBER] = number;
+			       "is no number in the variable " VARIABLE " of the environment.");
 	return rb_reference_open(ctx, &refpage_file, error);
 }
 
