@@ -103,7 +103,8 @@ class MachineSpec:
         """
         machine = self.machine or _MACHINES[self.arch]
         words = ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-        words += ["-machine", machine, "-accel", self._accel(machine)]
+        # Where this machine merges pages, it would merge a guest's with those of its own agents.
+        words += ["-machine", f"{machine},mem-merge=off", "-accel", self._accel(machine)]
         words += ["-cpu", self.cpu or _CPUS[self.arch], "-smp", str(self.cpus)]
         words += ["-m", f"size={self.memory >> 10}k", "-seed", str(self.seed)]
         words += ["-rtc", "base=2020-01-01T00:00:00,clock=vm"]

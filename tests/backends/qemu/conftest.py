@@ -69,14 +69,14 @@ def open_qemu(qemu: QemuBackend, patched: Kernel) -> Open:
     return opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def counted(open_qemu: Open) -> Iterator[QemuSession]:
     """As ``-b qemu``: the instruction clock, every cell in a pristine guest."""
     with open_qemu() as session:
         yield session
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def used(open_qemu: Open) -> Iterator[QemuSession]:
     """One guest for all, in which every program meets what those before it have left."""
     with open_qemu(fresh="boot") as session:

@@ -32,6 +32,7 @@ SMALL = {
     "dense-touch": ("size=256KiB,access=read", "size=256KiB,order=backward,threads=2,churn"),
     "fork-after-alloc": ("size=256KiB", "size=256KiB,depth=2,access=read"),
     "alloc-churn": ("size=64KiB,count=3",),
+    "v4-microbench": ("count=2", "count=2,touch=half"),
     "pressure": ("size=256KiB,rounds=2", "size=256KiB,reclaim=none"),
     "calls": tuple(
         f"size=64KiB,count=2,call={call}" for call in ("dontneed", "populate", "protect", "remap")

@@ -108,20 +108,22 @@ def _still_mapped(original: Function, space: AddressSpace) -> None:
 
 
 @fault("merge-never", "VMAs never merge.", (AddressSpace, "can_merge"))
-def _never(original: Function, space: AddressSpace, row: int, changed: int) -> bool:
+def _never(original: Function, space: AddressSpace, *given: object, **touched: object) -> bool:
     return False
 
 
 def _ignoring(name: str) -> Function:
     """The body of a merge that does not look at one column."""
 
-    def body(original: Function, space: AddressSpace, row: int, changed: int) -> bool:
+    def body(
+        original: Function, space: AddressSpace, row: int, changed: int, **touched: object
+    ) -> bool:
         column: NDArray[Any] = getattr(space, name)
         kept = column[row]
         column[row] = column[row - 1]
         if name == "pgoff":
             column[row] += space.rows.page[row] - space.rows.page[row - 1]
-        merges = bool(original(space, row, changed))
+        merges = bool(original(space, row, changed, **touched))
         column[row] = kept
         return merges
 
@@ -154,10 +156,10 @@ def _any_anon_vma(original: Function, *given: object) -> bool:
     "VMAs merge that a forked child shares with its parent.",
     (AddressSpace, "_anon_vmas_merge"),
 )
-def _of_children(original: Function, space: AddressSpace, a: int, b: int, changed: int) -> bool:
+def _of_children(original: Function, space: AddressSpace, a: int, b: int, touched: bool) -> bool:
     chain = space.chain
     space.chain = np.minimum(chain, 1).astype(np.uint8)
-    merges = bool(original(space, a, b, changed))
+    merges = bool(original(space, a, b, touched))
     space.chain = chain
     return merges
 
