@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from tests.backends.simulator.differential.hunt import visit_all
+from tests.backends.simulator.differential.hunt import compare_all
 from tests.backends.simulator.differential.pair import Pair, open_guest_pair
 
 from refbench.plan import AHEAD_OF_KERNELS
-from refbench.program import Program, parse
+from refbench.program import parse
 from refbench.vm.kernels import Kernel
 from refbench_simulator.mechanisms.refpage import Refpage
 from refbench_simulator.model.space import Flag
@@ -42,19 +41,9 @@ def test_random_programs_count_the_same_in_the_guest_and_in_the_model(
     number = pytestconfig.getoption("--programs-seed")
     if number is None:
         number = secrets.randbits(32)
-    met: Counter[str] = Counter()
-
-    def compare(program: Program, mechanism: str) -> str | None:
-        answer = pair.ask(program, mechanism)
-        met["programs"] += 1
-        met["shaky"] += bool(answer.shaky)
-        wrong = answer.differences and not answer.shaky
-        return f"seed {number}\n{answer}" if wrong else None
-
     with capsys.disabled():
         sys.stdout.write(f"\nprograms in a guest: {count}, --programs-seed {number}\n")
-    visited = visit_all(count, number, compare, mechanisms=AHEAD_OF_KERNELS, evicts=True)
-    assert visited >= count
+    met = compare_all(pair.ask, count, number, mechanisms=AHEAD_OF_KERNELS, evicts=True)
     assert met["shaky"] <= max(1, SHAKY * met["programs"]), met
 
 

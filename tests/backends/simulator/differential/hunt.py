@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tests.backends.simulator.differential import bounds
+from tests.backends.simulator.differential.pair import Answer
 from tests.backends.simulator.differential.programs import MECHANISMS, programs
 from tests.backends.simulator.differential.reduce import reduced
 
@@ -52,6 +54,32 @@ def visit_all(
         _visit_one(hash_of(number, turn), mechanism, visit, seen, shrink=shrink, evicts=evicts)
         turn += 1
     return len(seen)
+
+
+def compare_all(
+    ask: Callable[[Program, str], Answer],
+    count: int,
+    number: int,
+    *,
+    mechanisms: Sequence[str] = MECHANISMS,
+    evicts: bool | None = None,
+) -> Counter[str]:
+    """Ask both sides about programs as :func:`visit_all` does; their answers are the same.
+
+    Returns how many ``programs`` there were, and how many of them are ``shaky``: the side that is
+    measured counts them in two ways, each of which is as good as the other.
+    """
+    met: Counter[str] = Counter()
+
+    def compare(program: Program, mechanism: str) -> str | None:
+        answer = ask(program, mechanism)
+        met["programs"] += 1
+        met["shaky"] += bool(answer.shaky)
+        wrong = answer.differences and not answer.shaky
+        return f"seed {number}\n{answer}" if wrong else None
+
+    assert visit_all(count, number, compare, mechanisms=mechanisms, evicts=evicts) >= count
+    return met
 
 
 def hash_of(number: int, turn: int) -> int:

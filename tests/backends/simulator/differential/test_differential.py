@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections import Counter
 
 import pytest
-from tests.backends.simulator.differential.hunt import visit_all
+from tests.backends.simulator.differential.hunt import compare_all
 from tests.backends.simulator.differential.pair import open_pair
-
-from refbench.program import Program
 
 SHAKY = 0.03
 """The share of programs that may be left out because this machine counts them in two ways, each
@@ -32,18 +29,8 @@ def test_random_programs_count_the_same_on_the_host_and_in_the_model(
     number = pytestconfig.getoption("--programs-seed")
     if number is None:
         number = secrets.randbits(32)
-    met: Counter[str] = Counter()
-
-    def compare(program: Program, mechanism: str) -> str | None:
-        answer = pair.ask(program, mechanism)
-        met["programs"] += 1
-        met["shaky"] += bool(answer.shaky)
-        wrong = answer.differences and not answer.shaky
-        return f"seed {number}\n{answer}" if wrong else None
-
     with capsys.disabled():
         sys.stdout.write(f"\nrandom programs: {count}, --programs-seed {number}\n")
     with open_pair() as pair:
-        visited = visit_all(count, number, compare)
-    assert visited >= count
+        met = compare_all(pair.ask, count, number)
     assert met["shaky"] <= max(2, SHAKY * met["programs"]), met
