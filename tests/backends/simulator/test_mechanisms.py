@@ -29,6 +29,13 @@ NO_SHARES = ("inchild", "childwrote", "childsettled", "parentunmapped", "holed",
 pages have another share; with a part unmapped, it depends on where the scan began which KSM page
 has how many entries left."""
 
+
+def stores(pages: int, stride: int = PAGE) -> str:
+    """A store into each page that makes it like no other: ksmd, which scans all the while, cannot
+    merge what was copied before it is measured."""
+    return "".join(f"touch 0 {i * stride} 1 write 1 value={8 + i}\n" for i in range(pages))
+
+
 MERGING = {
     "alone": "map 0 4096\nsettle\nmeasure m\n",
     "pair": "map 0 8192\nsettle\nmeasure m\ntouch 0 0 1 write 1\nmeasure n\n",
@@ -51,7 +58,7 @@ MERGING = {
     ),
     "fork": (
         "map 0 2097152\nmap 1 1048576\ntouch 1 0 1048576 write 4096 value=7\nsettle\nmeasure m\n"
-        "fork\nmeasure inchild\ntouch 0 0 409600 write 4096\nmeasure childwrote\nsettle\n"
+        f"fork\nmeasure inchild\n{stores(100)}measure childwrote\nsettle\n"
         "measure childsettled\nparent\nunmap 0 0 1048576\nmeasure parentunmapped\nend\nmeasure n\n"
     ),
     "zero": "map 0 1048576\ntouch 0 0 1048576 write 1 size=1 value=0\nsettle\nmeasure m\n",
@@ -60,7 +67,7 @@ MERGING = {
 OFFERED = (
     "observe all\nmap 0 2097152\ntouch 0 0 1048576 write 4096 value=7\n"
     "advise 0 0 2097152 mergeable\nsettle\nmeasure m\n"
-    "touch 0 0 262144 write 8192 value=9\nmeasure n\n"
+    f"{stores(32, 2 * PAGE)}measure n\ntouch 0 0 262144 write 4096 value=9\nsettle\nmeasure again\n"
 )
 """What a program itself offers, under other mechanisms."""
 

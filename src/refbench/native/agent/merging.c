@@ -31,7 +31,8 @@ void merging_settle(void)
 {
 	const struct timespec pause = { .tv_nsec = NS_BETWEEN_LOOKS };
 	uint64_t end = now_ns() + MOST_NS;
-	int64_t pages = -1, scans = 0;
+	int64_t first = rb_read_number(KSM "full_scans");
+	int64_t pages = -1, scans = first;
 
 	if (!offered || rb_read_number(KSM "run") != 1)
 		return;
@@ -39,7 +40,8 @@ void merging_settle(void)
 		int64_t pages_now = rb_read_number("/proc/self/ksm_merging_pages");
 		int64_t scans_now = rb_read_number(KSM "full_scans");
 
-		if (pages_now >= offered)
+		/* A page that a store has copied is in the count until a scan comes by. */
+		if (pages_now >= offered && scans_now > first + 1)
 			return;
 		if (pages_now != pages) {
 			pages = pages_now;
