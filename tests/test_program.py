@@ -14,6 +14,7 @@ from refbench.plugins import registry
 from refbench.program import (
     ADVICE,
     Advise,
+    Descriptors,
     Expect,
     Fork,
     KernelLog,
@@ -35,6 +36,7 @@ from refbench.program import (
     Threads,
     Touch,
     Unmap,
+    Userfault,
     parse,
 )
 from refbench.program.steps import Origin, Tampering
@@ -93,6 +95,8 @@ SIMPLE: st.SearchStrategy[Step] = st.one_of(
         BYTE,
     ),
     st.builds(Reference, st.sampled_from([*get_args(Tampering), *get_args(Origin)])),
+    st.builds(Userfault, REGION, NUMBER, NUMBER, BYTE),
+    st.just(Descriptors()),
     st.just(Settle()),
     st.builds(KernelLog, st.sampled_from(["mark", "clean"])),
 )

@@ -98,6 +98,8 @@ class _Walk:
                 self.add(region, length)
             case p.Lock(region, _, length, True) | p.KernelWrites(region, _, length):
                 self.add(region, length)
+            case p.Userfault(region, _, length):
+                self.add(region, length)
             case _:
                 return
 

@@ -6,6 +6,7 @@ from refbench.program.steps import (
     Access,
     Advise,
     Content,
+    Descriptors,
     Expect,
     Fork,
     KernelLog,
@@ -28,6 +29,7 @@ from refbench.program.steps import (
     Threads,
     Touch,
     Unmap,
+    Userfault,
 )
 from refbench.program.writer import dump
 
@@ -36,6 +38,7 @@ __all__ = [
     "Access",
     "Advise",
     "Content",
+    "Descriptors",
     "Expect",
     "Fork",
     "KernelLog",
@@ -58,6 +61,7 @@ __all__ = [
     "Threads",
     "Touch",
     "Unmap",
+    "Userfault",
     "dump",
     "parse",
 ]

@@ -274,9 +274,19 @@ def _kernel_writes(p: _Parser, words: list[str]) -> s.Step:
     return s.KernelWrites(*p.range(words), via, p.byte(words[4]))  # type: ignore[arg-type]
 
 
+def _userfault(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 4)
+    return s.Userfault(*p.range(words), p.byte(words[3]))
+
+
 def _reference(p: _Parser, words: list[str]) -> s.Step:
     known = (*get_args(s.Tampering), *get_args(s.Origin))
     return s.Reference(p.one_of(p.only(words, 1)[0], known))  # type: ignore[arg-type]
+
+
+def _descriptors(p: _Parser, words: list[str]) -> s.Step:
+    p.only(words, 0)
+    return s.Descriptors()
 
 
 def _settle(p: _Parser, words: list[str]) -> s.Step:
@@ -303,7 +313,9 @@ _SIMPLE: dict[str, Callable[[_Parser, list[str]], s.Step]] = {
     "remap": _remap,
     "kernel-reads": _kernel_reads,
     "kernel-writes": _kernel_writes,
+    "userfault": _userfault,
     "reference": _reference,
+    "descriptors": _descriptors,
     "settle": _settle,
     "kernel-log": _kernel_log,
 }

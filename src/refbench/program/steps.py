@@ -184,11 +184,28 @@ class KernelWrites:
 
 
 @dataclass(frozen=True, slots=True)
+class Userfault:
+    """Ask for the missing pages of a range by a userfaultfd, and fill each of them with ``value``;
+    then leave the range alone again."""
+
+    region: int
+    offset: int
+    length: int
+    value: int = 0x55
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """Do something to the mechanism's reference page behind the mapping's back, or have the
     mappings to come refer to another one."""
 
     action: Tampering | Origin
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """A forked child executes a program, which must find no descriptor open but the standard
+    ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +271,9 @@ Step = (
     | Remap
     | KernelReads
     | KernelWrites
+    | Userfault
     | Reference
+    | Descriptors
     | Settle
     | KernelLog
     | Repeat

@@ -53,8 +53,12 @@ def _dump_step(step: s.Step) -> Iterator[str]:
             yield f"kernel-reads {region} {offset} {length} {via} {content}"
         case s.KernelWrites(region, offset, length, via, value):
             yield f"kernel-writes {region} {offset} {length} {via} {value}"
+        case s.Userfault(region, offset, length, value):
+            yield f"userfault {region} {offset} {length} {value}"
         case s.Reference(action):
             yield f"reference {action}"
+        case s.Descriptors():
+            yield "descriptors"
         case s.Settle():
             yield "settle"
         case s.KernelLog(action):

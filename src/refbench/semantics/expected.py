@@ -35,7 +35,13 @@ _REFERRED = (
 
 
 def _no_reference(reason: str) -> Expectations:
-    names = ("reference-changed", "reference-truncated", "reference-unmapped", *_REFERRED)
+    names = (
+        "reference-changed",
+        "reference-truncated",
+        "reference-unmapped",
+        "reference-charged",
+        *_REFERRED,
+    )
     return dict.fromkeys(names, (_UNAVAILABLE, reason))
 
 
@@ -56,6 +62,7 @@ _MEMSET: Expectations = {
     "remap-grow": (_NOT, "What mremap adds is fresh anonymous memory: zero."),
     "neighbour-vma": (_NOT, "It is anonymous memory, so the kernel merges the two VMAs."),
     "clean-charged": (_NOT, "Every page is filled, and so charged, when it is mapped."),
+    "userfault": (_NOT, "Every page is filled when mapped, so that none is missing."),
     **_no_reference("The pattern is copied when mapped; no page stays behind."),
 }
 
@@ -70,6 +77,7 @@ _MEMFD: Expectations = {
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
     "remap-move@kernel<6.17": (_REFUSED, "mremap of more than one VMA: EFAULT."),
     "remap-grow": (_REFUSED, "mremap that resizes more than one VMA: EFAULT."),
+    "userfault": (_NOT, "What the file has is not missing, whether it was touched or not."),
     **_IN_A_FILE,
 }
 
@@ -80,6 +88,7 @@ _MEMFD_FULL: Expectations = {
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
     "remap-grow": (_NOT, "The new part lies behind the end of the file: SIGBUS."),
     "clean-charged": (_NOT, "The file is as large as the mapping, and charged as a whole."),
+    "userfault": (_NOT, "What the file has is not missing, whether it was touched or not."),
     **_IN_A_FILE,
 }
 
@@ -106,6 +115,7 @@ _UFFD_COMMON: Expectations = {
     "fork-grandchild": (_NOT, "Without UFFD_EVENT_FORK the registration is dropped: zero."),
     "fork-grandchild@atfork=yes": (_MET, "Each child registers its ranges anew."),
     "clean-charged": (_NOT, "A load is answered with a copy, and that is charged."),
+    "userfault": (_REFUSED, "A range has one userfaultfd at a time, and this one has one: EBUSY."),
     **_no_reference("Pages are copied one by one; none is shared."),
 }
 
@@ -158,12 +168,14 @@ _SEGV: Expectations = {
     "remap-grow": (_NOT, "The handler does not know the new address."),
     "protect": (_NOT, "mprotect opens pages that were never filled."),
     "clean-charged": (_NOT, "A load fills its page, and that is charged."),
+    "userfault": (_NOT, "The handler fills a page at its first touch over what was put there."),
     **_no_reference("The pattern is copied at first touch; no page is shared."),
 }
 
 _KSM: Expectations = {
     "dontneed": (_NOT, "The pattern is in the pages alone; fresh ones are zero."),
     "remap-grow": (_NOT, "What mremap adds is fresh anonymous memory: zero."),
+    "userfault": (_NOT, "Every page is filled when mapped, so that none is missing."),
     "mlock-shares": (_NOT, "mlock faults a writable mapping in for writing: merged pages split."),
     "free-reclaimed": (
         _UNAVAILABLE,
@@ -214,6 +226,7 @@ _REFPAGE_DEV: Expectations = {
     "free-reclaimed": (_REFUSED, "MADV_FREE is for anonymous VMAs: EINVAL."),
     "collapse": (_REFUSED, "The VMA is a device's, without huge pages: EINVAL."),
     "mlock-shares": (_NOT, "mlock faults a writable private mapping in for writing: all copied."),
+    "userfault": (_REFUSED, "A device's mapping cannot be registered: EINVAL."),
     "ksm-merge": (_UNAVAILABLE, "MADV_MERGEABLE passes over VM_MIXEDMAP: nothing is merged."),
     "ksm-merge@handler=naive": (_MET, "Stored pages are anonymous, and KSM merges those."),
 }

@@ -12,7 +12,7 @@ from refbench.samples import MemorySnapshot, Observation, Sample
 from refbench.semantics.evidence import describe, tell
 from refbench.words import Verdict
 
-_CONTENT = frozenset({"expect", "fork", "kernel-log", "touch"})
+_CONTENT = frozenset({"descriptors", "expect", "fork", "kernel-log", "touch"})
 
 
 class Need(str, Enum):

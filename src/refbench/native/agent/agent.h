@@ -26,8 +26,8 @@
 
 enum verb {
 	V_PHASE, V_MEASURE, V_MAP, V_MAP_ANONYMOUS, V_UNMAP, V_TOUCH, V_EXPECT, V_ADVISE,
-	V_PROTECT, V_LOCK, V_UNLOCK, V_REMAP, V_KERNEL_READS, V_KERNEL_WRITES, V_REFERENCE,
-	V_SETTLE, V_KERNEL_LOG, V_REPEAT, V_FORK, V_PARALLEL, V_THREADS, VERBS
+	V_PROTECT, V_LOCK, V_UNLOCK, V_REMAP, V_KERNEL_READS, V_KERNEL_WRITES, V_USERFAULT,
+	V_REFERENCE, V_DESCRIPTORS, V_SETTLE, V_KERNEL_LOG, V_REPEAT, V_FORK, V_PARALLEL, V_THREADS, VERBS
 };
 
 enum access { A_READ = 1, A_WRITE = 2, A_READWRITE = 3 };
@@ -231,15 +231,20 @@ int observe(const struct observation *seen);
 int run_stop(const struct rb_error *error);
 int expect_run(const struct step *s);
 
-/* kernel_access.c, core.c, kernel_log.c */
+/* kernel_access.c, userfault.c, core.c, kernel_log.c */
 int kernel_reads_run(const struct step *s);
 int kernel_writes_run(const struct step *s);
+int userfault_run(const struct step *s);
 void core_read(struct check *check);
 int kernel_log_run(const struct step *s);
 
 /* reference.c */
 int reference_run(const struct step *s);
 void reference_forget(void);
+
+/* descriptors.c */
+int descriptors_count(void);
+int descriptors_run(const struct step *s);
 
 /* merging.c: pages that the program offered to samepage merging */
 void merging_note(const struct step *s);

@@ -126,7 +126,8 @@ static void explain(const struct observation *seen, struct rb_error *error)
 			"Line %u, %s: the kernel refused: %s.%s%s", seen->line, verb,
 			strerror(seen->err), *seen->detail ? " " : "", seen->detail);
 	else
-		rb_fail(error, seen->verb == V_FORK || seen->verb == V_KERNEL_LOG ?
+		rb_fail(error, seen->verb == V_FORK || seen->verb == V_KERNEL_LOG ||
+			seen->verb == V_DESCRIPTORS ?
 			RB_WRONG_CONTENT : RB_UNSUPPORTED, 0, "", "Line %u, %s: %s.", seen->line,
 			verb, seen->detail);
 	if (!strncmp(seen->detail, "unavailable:", 12))

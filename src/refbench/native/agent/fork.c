@@ -8,6 +8,7 @@
 #include "agent.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -111,10 +112,10 @@ int fork_after(struct rb_error *error)
 
 static int open_talk(struct talk *talk, struct rb_error *error)
 {
-	if (pipe(talk->from_child))
+	if (pipe2(talk->from_child, O_CLOEXEC))
 		return rb_fail(error, RB_LIMIT_HIT, errno, "Raise ulimit -n.", "pipe failed: %s.",
 			       strerror(errno));
-	if (!pipe(talk->to_child))
+	if (!pipe2(talk->to_child, O_CLOEXEC))
 		return 0;
 	if (close(talk->from_child[0]) || close(talk->from_child[1]))
 		end_process();

@@ -18,7 +18,7 @@ static int fail_step(const char *what)
 
 bool step_has_region(const struct step *s)
 {
-	return s->verb >= V_MAP && s->verb <= V_KERNEL_WRITES;
+	return s->verb >= V_MAP && s->verb <= V_USERFAULT;
 }
 
 static bool has_other(const struct step *s)

@@ -61,6 +61,8 @@ int main(int argc, char **argv)
 	long page = sysconf(_SC_PAGESIZE);
 	int rc = 0;
 
+	if (argc == 2 && !strcmp(argv[1], "--descriptors"))
+		return descriptors_count();
 	if (page <= 0)
 		return 1;
 	context.page_size = (size_t)page;

@@ -21,8 +21,8 @@
 
 const char *const verb_names[VERBS] = {
 	"phase", "measure", "map", "map-anonymous", "unmap", "touch", "expect", "advise",
-	"protect", "lock", "unlock", "remap", "kernel-reads", "kernel-writes", "reference",
-	"settle", "kernel-log", "repeat", "fork", "parallel", "threads",
+	"protect", "lock", "unlock", "remap", "kernel-reads", "kernel-writes", "userfault",
+	"reference", "descriptors", "settle", "kernel-log", "repeat", "fork", "parallel", "threads",
 };
 
 struct word {
@@ -265,11 +265,22 @@ static int parse_kernel(struct parser *p, struct step *s)
 	return reads ? content(p, p->words[5], s) : byte(p, p->words[5], &s->value);
 }
 
+static int parse_userfault(struct parser *p, struct step *s)
+{
+	if (range(p, s, 4) || parse_only(p, 4))
+		return -1;
+	if (s->offset % context.page_size || s->length % context.page_size)
+		return parse_fail(p, "the range is not one of whole pages");
+	return byte(p, p->words[4], &s->value);
+}
+
 static int parse_word(struct parser *p, struct step *s)
 {
-	if (parse_only(p, s->verb == V_SETTLE ? 0 : 1))
+	bool alone = s->verb == V_SETTLE || s->verb == V_DESCRIPTORS;
+
+	if (parse_only(p, alone ? 0 : 1))
 		return -1;
-	if (s->verb == V_SETTLE)
+	if (alone)
 		return 0;
 	return one_of(p, p->words[1], s->verb == V_REFERENCE ? tamperings : marks, &s->choice);
 }
@@ -283,7 +294,9 @@ int parse_step(struct parser *p, struct step *s)
 		[V_ADVISE] = parse_choice, [V_PROTECT] = parse_choice,
 		[V_LOCK] = parse_range, [V_UNLOCK] = parse_range, [V_REMAP] = parse_remap,
 		[V_KERNEL_READS] = parse_kernel, [V_KERNEL_WRITES] = parse_kernel,
-		[V_REFERENCE] = parse_word, [V_SETTLE] = parse_word, [V_KERNEL_LOG] = parse_word,
+		[V_USERFAULT] = parse_userfault, [V_REFERENCE] = parse_word,
+		[V_DESCRIPTORS] = parse_word, [V_SETTLE] = parse_word,
+		[V_KERNEL_LOG] = parse_word,
 	};
 
 	for (uint8_t i = 0; i <= V_KERNEL_LOG; i++) {

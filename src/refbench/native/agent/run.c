@@ -159,6 +159,12 @@ static int run_unseen(const struct task *task, const struct step *s)
 	case V_KERNEL_WRITES:
 		rc = kernel_writes_run(s);
 		break;
+	case V_USERFAULT:
+		rc = userfault_run(s);
+		break;
+	case V_DESCRIPTORS:
+		rc = descriptors_run(s);
+		break;
 	case V_KERNEL_LOG:
 		rc = kernel_log_run(s);
 		break;

@@ -9,6 +9,7 @@ from refbench.program import (
     KernelLog,
     Map,
     Measure,
+    Reference,
     Settle,
     Step,
     Touch,
@@ -21,6 +22,8 @@ from refbench.semantics.property import Exhibit, Finding, Need, Property, first_
 from refbench.words import Verdict
 
 _PAGES = 1024
+_REFERENCES = 512
+"""Reference pages: far more than the cgroup's counter is batched by, 64 pages a CPU."""
 _SLACK = 1 << 20
 """Bytes that RSS may stay above where it began: the kernel's counters are batched, up to 64
 pages, and the first snapshot itself is taken with buffers that were not yet touched."""
@@ -179,6 +182,28 @@ def _judge_clean_charged(exhibit: Exhibit) -> Finding:
     return Finding(Verdict.MET if grown <= whole // 4 else Verdict.NOT_MET, said)
 
 
+def _reference_charged(page_size: int) -> tuple[Step, ...]:
+    """Each mapping keeps the page that it refers to, and the next one gets another."""
+    kept = (
+        step
+        for region in range(_REFERENCES)
+        for step in (Map(region, page_size), Reference("unmap"))
+    )
+    return Measure("before"), *kept, Measure("kept"), Expect(_REFERENCES - 1, 0, page_size)
+
+
+def _judge_reference_charged(exhibit: Exhibit) -> Finding:
+    before, kept = exhibit.memory("before"), exhibit.memory("kept")
+    if exhibit.failed or before is None or kept is None:
+        return first_failure(exhibit)
+    if before.cgroup_current is None or kept.cgroup_current is None:
+        return Finding(Verdict.UNAVAILABLE, "The memory cgroup's counters are not readable.")
+    grown = kept.cgroup_current - before.cgroup_current
+    whole = _REFERENCES * exhibit.page_size
+    said = f"{_REFERENCES} reference pages charged {size(max(grown, 0))} to the creator's cgroup."
+    return Finding(Verdict.MET if grown >= whole * 3 // 4 else Verdict.NOT_MET, said)
+
+
 ACCOUNTING = (
     Property(
         "swap",
@@ -231,6 +256,14 @@ ACCOUNTING = (
         "Memory charged to the right cgroup: what was not stored to is not this process's alone.",
         _clean_charged,
         _judge_clean_charged,
+        (Need.CGROUP,),
+    ),
+    Property(
+        "reference-charged",
+        "The reference page is charged to the memory cgroup of whoever makes it.",
+        "Limits: descriptors and mappings must not keep kernel memory for nothing.",
+        _reference_charged,
+        _judge_reference_charged,
         (Need.CGROUP,),
     ),
 )

@@ -1,12 +1,26 @@
-"""Forked processes and racing threads."""
+"""Forked and executed processes, racing threads, and whoever else answers for missing pages."""
 
 from __future__ import annotations
 
-from refbench.program import Expect, Fork, Map, Parallel, Repeat, Step, Threads, Touch, Unmap
+from refbench.program import (
+    Descriptors,
+    Expect,
+    Fork,
+    Map,
+    Parallel,
+    Repeat,
+    Step,
+    Threads,
+    Touch,
+    Unmap,
+    Userfault,
+)
 from refbench.semantics.properties.clean import PAGES, fresh
 from refbench.semantics.properties.stores import VALUE, each_page
 from refbench.semantics.property import Property
 
+_OTHER = 0x77
+"""What somebody else puts into pages that are missing."""
 _THREADS = 4
 _RACE_PAGES = 1024
 _RACES = 6
@@ -102,6 +116,32 @@ def _threads_store(page_size: int) -> tuple[Step, ...]:
     )
 
 
+def _executed(page_size: int) -> tuple[Step, ...]:
+    loads = Touch(0, 0, 8 * page_size, "read", page_size)
+    return (
+        *fresh(page_size),
+        loads,
+        Fork((loads,)),
+        *fresh(page_size, region=1),
+        Descriptors(),
+        Expect(0, 0, PAGES * page_size),
+    )
+
+
+def _userfault(page_size: int) -> tuple[Step, ...]:
+    """What is read is far from what is left alone: a file's pages are mapped around a fault."""
+    size, half = PAGES * page_size, PAGES // 2
+    return (
+        *fresh(page_size),
+        Touch(0, 0, 8 * page_size, "read", page_size),
+        Touch(0, 8 * page_size, 8 * page_size, "write", page_size, value=VALUE),
+        Userfault(0, 0, size, _OTHER),
+        Expect(0, 0, 8 * page_size),
+        *each_page(page_size, 8, half),
+        Expect(0, half * page_size, size - half * page_size, _OTHER),
+    )
+
+
 SHARING = (
     Property(
         "fork-child",
@@ -144,5 +184,17 @@ SHARING = (
         "Threads that race to store in a clean page lose no store.",
         "Threads racing on a first touch, with stores.",
         _threads_store,
+    ),
+    Property(
+        "exec-closes",
+        "A program that the process executes inherits no descriptor of the mechanism.",
+        "The descriptor is close-on-exec.",
+        _executed,
+    ),
+    Property(
+        "userfault",
+        "A userfaultfd over the mapping gets the pages nobody touched, and leaves the others.",
+        "userfaultfd over a mapping: checkpointing, garbage collection, migration.",
+        _userfault,
     ),
 )
