@@ -33,7 +33,7 @@ def kernel(name: str = "patched") -> Kernel:
     """A kernel of today's patches by its name, from the user's cache or built now."""
     cache = Cache(home())
     try:
-        found = kernels.find(name, cache=cache)
+        found = kernels.find(name, ORDERS[name].arch, cache)
         if is_current(found):
             return found
     except BackendError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from refbench.cache import Cache, default_root, digest
 from refbench.errors import StorageError
+from refbench.processes import Identity
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,6 +136,64 @@ def test_a_killed_builder_is_swept_and_replaced(cache: Cache) -> None:
     assert not left[0].exists()
     place = cache.get("thing", ["a"], lambda d: (d / "whole").write_text("whole"))
     assert (place / "whole").exists()
+
+
+def gone_within(path: Path, seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while path.exists() or list(path.parent.iterdir()):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_what_is_large_goes_in_the_background(cache: Cache) -> None:
+    with cache.temporary("thing", large=True) as directory:
+        (directory / "-rf a b").mkdir()
+        (directory / "-rf a b" / "file").write_text("much")
+    assert not directory.exists()  # at once, under this name
+    assert gone_within(directory)
+
+
+STOPPED = """
+import os, pathlib, signal, subprocess, sys
+from refbench.cache import Cache
+start = subprocess.Popen
+def stopped(*arguments, **options):
+    remover = start(*arguments, **options)
+    os.kill(remover.pid, signal.SIGSTOP)
+    return remover
+subprocess.Popen = stopped
+with Cache(pathlib.Path(sys.argv[1])).temporary("thing", large=True) as directory:
+    (directory / "file").write_text("much")
+"""
+
+
+def test_what_a_killed_remover_left_is_swept(cache: Cache) -> None:
+    """The remover is stopped before it begins; whoever started it has ended."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    argv = [sys.executable, "-c", STOPPED, str(cache.root)]
+    subprocess.run(argv, env=environment, timeout=60, check=True)
+    (left,) = (cache.root / "building").iterdir()
+    remover = Identity.parse(left.name)
+    assert remover is not None
+    assert remover.alive
+    assert cache.sweep() == ()
+    assert (left / "file").exists()
+    os.kill(remover.pid, signal.SIGKILL)
+    while not (gone := cache.sweep()):
+        time.sleep(0.01)
+    assert gone == (str(left),)
+    assert not left.exists()
+
+
+def test_without_a_process_to_remove_it_in_it_is_removed_at_once(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(cache.root))
+    with cache.temporary("thing", large=True) as directory:
+        (directory / "file").write_text("much")
+    assert not list((cache.root / "building").iterdir())
 
 
 def test_the_build_of_a_live_process_is_not_swept(cache: Cache) -> None:

@@ -11,7 +11,9 @@ import errno
 import hashlib
 import os
 import shutil
+import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,8 +126,9 @@ class Cache:
         return tuple(gone)
 
     @contextmanager
-    def temporary(self, kind: str, key: str = "") -> Iterator[Path]:
-        """An empty directory on the cache's file system that is gone afterwards.
+    def temporary(self, kind: str, key: str = "", *, large: bool = False) -> Iterator[Path]:
+        """An empty directory on the cache's file system that is gone afterwards; where it becomes
+        ``large`` it goes in the background, and nobody waits for it.
 
         :raises StorageError: when the cache cannot be written.
         """
@@ -136,7 +139,8 @@ class Cache:
             try:
                 yield directory
             finally:
-                shutil.rmtree(directory, ignore_errors=True)
+                if not (large and _remove_aside(directory)):
+                    shutil.rmtree(directory, ignore_errors=True)
 
     @property
     def _temporary(self) -> Path:
@@ -180,6 +184,38 @@ class Cache:
             else:
                 raise
             raise StorageError(message, remedy=remedy) from error
+
+
+def _remove_aside(directory: Path) -> bool:
+    """Leave a directory to a process that removes it and outlives this one; false where none can
+    be started.
+
+    Its name says that the remover owns it, so that it is swept when that is killed. The remover
+    waits for its name: until then the directory is this process's, and is swept with it.
+    """
+    argv = ["sh", "-c", 'IFS= read -r name && exec rm -rf -- "$name"']
+    try:
+        remover = subprocess.Popen(
+            argv,
+            cwd=directory.parent,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError:
+        return False
+    # Reaped where this process goes on; where it ends, by whoever adopts orphans.
+    threading.Thread(target=remover.wait, daemon=True).start()
+    assert remover.stdin is not None
+    try:
+        with remover.stdin as told:
+            name = f"{Identity.of(remover.pid)}-removing"
+            directory.rename(directory.with_name(name))
+            told.write(f"{name}\n".encode())
+    except OSError:
+        return False
+    return True
 
 
 def _sync(directory: Path) -> None:

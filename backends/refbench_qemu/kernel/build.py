@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,9 +49,11 @@ def built(order: Order, cache: Cache) -> Kernel:
     :raises StorageError: when the disk is full or the cache cannot be written.
     """
     recipe = prepare(order, cache)
-    place = cache.get(
-        kernels.KIND, recipe.inputs, lambda directory: _build(recipe, cache, directory)
-    )
+    # What a build needs is removed when the kernel is safe and its lock is free.
+    with ExitStack() as later:
+        place = cache.get(
+            kernels.KIND, recipe.inputs, lambda directory: _build(recipe, cache, directory, later)
+        )
     os.utime(place)  # of several with one name, the one last asked for counts
     record = Record.read(place)
     if record is None:
@@ -100,7 +103,8 @@ class _Workshop:
         :raises BackendError: when it fails, with its last lines and the place of the log.
         """
         jobs = len(os.sched_getaffinity(0))
-        argv = ["make", f"-j{jobs}", *self.recipe.tools.variables(), *arguments]
+        argv = ["make", f"-j{jobs}", *self.recipe.tools.variables()]
+        argv += [f"LOCALVERSION=-{self.recipe.name}", *arguments]
         environment = self.recipe.tools.environment(self.cache.root, self.tree.parent)
         try:
             running.run(argv, self.tree, environment, self.log, told)
@@ -120,27 +124,27 @@ def _telling(lines: Sequence[str]) -> str:
     return "\n".join(chosen)
 
 
-def _build(recipe: Recipe, cache: Cache, directory: Path) -> None:
+def _build(recipe: Recipe, cache: Cache, directory: Path, later: ExitStack) -> None:
     """Fill ``directory``: image, modules, configuration, symbols and the record."""
     _see_room(recipe, cache)
     logs = cache.root / "logs"
     logs.mkdir(exist_ok=True)
     log = logs / f"kernel-{recipe.name}-{recipe.order.arch}.log"
     log.write_bytes(b"")
-    with cache.temporary(f"{kernels.KIND}-{recipe.name}") as folder:
-        shop = _Workshop(recipe, cache, folder / _TREE, log)
-        cache.progress(f"unpacking {recipe.source.label}", 0.0)
-        ours = not recipe.source.own and set(recipe.order.patches) <= tree.OURS
-        tree.place(recipe.source, shop.tree, LEFT_OUT if ours else ())
-        tree.apply(recipe.patches, shop.tree)
-        cache.progress("configuring", _PLACED)
-        _configure(shop)
-        image = IMAGES[recipe.order.arch]
-        expected = _LINES.get((recipe.order.config, recipe.order.arch), _USUAL_LINES)
-        shop.make(image, "modules", told=_Made(cache.progress, expected, _CONFIGURED, _MADE))
-        modules = _modules(shop)
-        cache.progress("keeping what was built", _MADE)
-        _keep(shop, modules, directory)
+    folder = later.enter_context(cache.temporary(f"{kernels.KIND}-{recipe.name}", large=True))
+    shop = _Workshop(recipe, cache, folder / _TREE, log)
+    cache.progress(f"unpacking {recipe.source.label}", 0.0)
+    ours = not recipe.source.own and set(recipe.order.patches) <= tree.OURS
+    tree.place(recipe.source, shop.tree, LEFT_OUT if ours else ())
+    tree.apply(recipe.patches, shop.tree)
+    cache.progress("configuring", _PLACED)
+    _configure(shop)
+    image = IMAGES[recipe.order.arch]
+    expected = _LINES.get((recipe.order.config, recipe.order.arch), _USUAL_LINES)
+    shop.make(image, "modules", told=_Made(cache.progress, expected, _CONFIGURED, _MADE))
+    modules = _modules(shop)
+    cache.progress("keeping what was built", _MADE)
+    _keep(shop, modules, directory)
 
 
 def _see_room(recipe: Recipe, cache: Cache) -> None:

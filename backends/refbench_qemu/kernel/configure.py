@@ -70,11 +70,10 @@ def wishes(paths: Sequence[Path]) -> dict[str, Wish]:
     return found
 
 
-def wanted(config: str, arch: str, name: str) -> dict[str, Wish]:
-    """Everything that is asked of a kernel called ``name``, which its release tells."""
-    found = wishes(fragments(config, arch))
-    found["CONFIG_LOCALVERSION"] = Wish(f'"-{name}"', "the kernel's name")
-    return found
+def wanted(config: str, arch: str) -> dict[str, Wish]:
+    """Everything that is asked of a kernel. Its name is not among it: every file is compiled
+    with the configuration, and kernels that differ in their names alone share their objects."""
+    return wishes(fragments(config, arch))
 
 
 def needs_objtool(asked: Wishes) -> bool:

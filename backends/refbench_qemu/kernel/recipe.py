@@ -17,7 +17,7 @@ from refbench_qemu.kernel.source import Source, debian_source, own_source
 from refbench_qemu.kernel.toolchain import Toolchain, toolchain
 from refbench_qemu.kernel.tree import PatchFile, patch_files
 
-FORMAT = "2"
+FORMAT = "3"
 """Of what a build keeps and how it works; another number builds everything anew."""
 _PLAIN = re.compile(r"[^a-z0-9]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
@@ -86,7 +86,7 @@ def is_current(kernel: Kernel) -> bool:
         patches = [item for choice in order.patches for item in patch_files(choice, series)]
     except UsageError:
         return False  # of a series that refbench has patches for no more
-    wishes = configure.wanted(order.config, kernel.arch, kernel.name)
+    wishes = configure.wanted(order.config, kernel.arch)
     return kernel.recipe == own_digest(kernel.arch, patches, wishes)
 
 
@@ -102,7 +102,7 @@ def prepare(order: Order, cache: Cache) -> Recipe:
             f"{name!r} cannot be a kernel's name.",
             remedy="Up to 40 small letters, digits, dots and hyphens.",
         )
-    wishes = configure.wanted(order.config, order.arch, name)
+    wishes = configure.wanted(order.config, order.arch)
     tools = toolchain(order.arch, libelf=configure.needs_objtool(wishes))
     if order.source:
         source = own_source(Path(order.source), cache)

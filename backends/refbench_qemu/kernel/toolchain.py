@@ -73,6 +73,10 @@ class Toolchain:
             "CCACHE_MAXSIZE": CCACHE_SIZE,
             # Sources lie in another directory in every build; nothing that is built says which.
             "CCACHE_NOHASHDIR": "1",
+            "CCACHE_BASEDIR": str(directory),
+            # Headers are known by the compiler's list of them, without preprocessing each file
+            # once more beforehand.
+            "CCACHE_DEPEND": "1",
             **kept,
             "LC_ALL": "C",
             "TMPDIR": str(directory),

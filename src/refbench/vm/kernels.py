@@ -15,6 +15,7 @@ from typing import Self
 
 import msgspec
 
+from refbench.agent import host_arch
 from refbench.cache import Cache, file_digest
 from refbench.errors import BackendError, UsageError
 from refbench.vm import images
@@ -153,7 +154,8 @@ def built(cache: Cache | None = None) -> tuple[Kernel, ...]:
 def find(name: str = DEFAULT, arch: str | None = None, cache: Cache | None = None) -> Kernel:
     """A built kernel by its name, or any image by its path (a name with a slash in it).
 
-    Of several with one name, as after the patches changed, it is the one last built or asked for.
+    Of several with one name it is one for this machine's architecture, and of those, as after the
+    patches changed, the one last built or asked for.
 
     :raises UsageError: when ``name`` is a path and no kernel is there, or one of another
         architecture.
@@ -162,9 +164,9 @@ def find(name: str = DEFAULT, arch: str | None = None, cache: Cache | None = Non
     if "/" in name or name.startswith("~"):
         return _own(Path(name).expanduser(), name, arch)
     kernels = built(cache)
-    for kernel in kernels:
-        if kernel.name == name and arch in {None, kernel.arch}:
-            return kernel
+    named = [kernel for kernel in kernels if kernel.name == name and arch in {None, kernel.arch}]
+    if named:
+        return min(named, key=lambda kernel: kernel.arch != host_arch())
     command = COMMANDS.get(name, "")
     suffix = "" if arch in {None, "x86_64"} else f" --arch {arch}"
     if command:

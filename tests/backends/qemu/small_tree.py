@@ -19,6 +19,8 @@ NAME = A small one
 allnoconfig:
 \tcp $(KCONFIG_ALLCONFIG) .config
 \tsed -i '/CONFIG_REFUSED/d' .config
+\tmkdir -p include/generated
+\tsed -n 's/^\\(CONFIG_[A-Z0-9_]*\\)=/#define \\1 /p' .config >include/generated/autoconf.h
 
 mrproper:
 \trm -rf .config include/config
@@ -29,13 +31,13 @@ bzImage: init/main.o
 \techo "$(KBUILD_BUILD_USER) $(KBUILD_BUILD_TIMESTAMP)" >arch/x86/boot/bzImage
 \tcat init/main.c >>arch/x86/boot/bzImage
 \techo '0000 T start' >System.map
-\techo '6.12.5-small' >include/config/kernel.release
+\techo '6.12.5$(LOCALVERSION)' >include/config/kernel.release
 \techo '#define __NR_read 0' >arch/x86/include/generated/uapi/asm/unistd_64.h
 \techo '#define __NR_refpage_create 463' >>arch/x86/include/generated/uapi/asm/unistd_64.h
 
 init/main.o: init/main.c
 \t@echo "  CC      $@"
-\t$(CC) -c -o $@ $<
+\t$(CC) -Wp,-MMD,init/.main.o.d -include include/generated/autoconf.h -c -o $@ $<
 
 modules:
 \ttest -z "$(M)"

@@ -71,3 +71,9 @@ def test_programs_start_at_full_ten_seconds(guest: Guest) -> None:
     after = float(guest.port.read("/proc/uptime").split()[0])
     assert 0 <= after % 10 < 1
     assert after // 10 == before // 10 + 1
+
+
+def test_the_kernel_says_its_name(guest: Guest) -> None:
+    kernel = guest.recipe.kernel
+    assert guest.port.read("/proc/sys/kernel/osrelease") == kernel.version
+    assert kernel.version.endswith(f"-{kernel.name}")
