@@ -87,7 +87,7 @@ def explain(seen: Observation, *, trapped: bool = False) -> CellError:
     elif seen.errno:
         what = f"the kernel refused: {text(seen.errno)}.{more}"
     else:
-        kind = WrongContent if seen.step in ("fork", "kernel-log") else Unsupported
+        kind = WrongContent if seen.step in ("descriptors", "fork", "kernel-log") else Unsupported
         what = f"{seen.detail}."
     if seen.detail.startswith("unavailable:"):
         kind = Unsupported

@@ -308,9 +308,9 @@ class Cutter:
                 self._range(step.target, 0, min(step.length, step.new_length or step.length))
                 self.links.append(step)
                 self.moved |= {step.region, step.target}
-            case (
-                p.Unmap() | p.Advise() | p.Protect() | p.Lock() | p.KernelReads() | p.KernelWrites()
-            ):
+            case p.Unmap() | p.Advise() | p.Protect() | p.Lock():
+                self._range(step.region, step.offset, step.length)
+            case p.KernelReads() | p.KernelWrites() | p.Userfault():
                 self._range(step.region, step.offset, step.length)
             case _:
                 pass

@@ -14,9 +14,10 @@ from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.program.steps import Origin, Tampering
 from refbench.samples import MemorySnapshot
-from refbench_simulator import checking, rules, snapshots, storing, touching
+from refbench_simulator import checking, rules, snapshots, storing, touching, watching
 from refbench_simulator.detail import Finer
 from refbench_simulator.following import Follower, Part
+from refbench_simulator.mechanism import indices
 from refbench_simulator.model import advice, forking, mapping, moving, reclaim
 from refbench_simulator.model.machine import Machine, Refusal
 from refbench_simulator.model.space import Prot
@@ -129,12 +130,27 @@ class Interpreter:
                 self.observer.kernel_reads(self.process, node)
             case p.KernelWrites():
                 self.observer.kernel_writes(self.process, node)
+            case p.Userfault():
+                self._userfault(node, node.step)
+            case p.Descriptors():
+                watching.execute(self.process)
+                self.observer.fine(node)
             case p.Settle():
                 self.process.model.settle(self.process.space)
             case p.KernelLog():
                 self.observer.fine(node)
             case _:
                 raise UsageError(f"The model knows no step {type(node.step).__name__}.")
+
+    def _userfault(self, node: Node, step: p.Userfault) -> None:
+        rows = self.machine.rows.between(step.region, step.offset, step.length)
+        start = self.machine.rows.regions[step.region].base + step.offset
+        space = self.process.space
+        refused = watching.supply(space, indices(rows), start, step.length, step.value)
+        if refused is None:
+            self.observer.fine(node)
+        else:
+            self.observer.refused(node, refused.errno, refused.call)
 
     def _measure(self, label: str) -> None:
         self.memory[label] = snapshots.take(self.machine, self.process)

@@ -22,6 +22,7 @@ RANGED = (
     p.Remap,
     p.KernelReads,
     p.KernelWrites,
+    p.Userfault,
 )
 """Steps that name a range of a region."""
 

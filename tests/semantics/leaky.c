@@ -2,7 +2,7 @@
 /*
  * A mechanism that is wrong on purpose: one file, mapped shared, that every mapping shows from its
  * start. Stores leak into other mappings, children and the reference. With `dirty` the last byte
- * of each page is not the pattern's.
+ * of each page is not the pattern's. With `stays` the file is open in programs that are executed.
  */
 #include "mechanism.h"
 
@@ -15,14 +15,16 @@ enum { FD, FILLED, DIRTY };
 
 static int leaky_setup(struct rb_context *ctx, struct rb_error *error)
 {
-	int fd = memfd_create("leaky", MFD_CLOEXEC);
-	bool dirty;
+	bool dirty, stays;
+	int fd;
 
+	if (rb_option_switch(ctx, "dirty", false, &dirty, error) ||
+	    rb_option_switch(ctx, "stays", false, &stays, error))
+		return -1;
+	fd = memfd_create("leaky", stays ? 0 : MFD_CLOEXEC);
 	if (fd < 0)
 		return rb_fail(error, RB_UNSUPPORTED, errno, "", "memfd_create failed.");
 	ctx->private_words[FD] = (uint64_t)fd;
-	if (rb_option_switch(ctx, "dirty", false, &dirty, error))
-		return -1;
 	ctx->private_words[DIRTY] = dirty;
 	return 0;
 }

@@ -19,7 +19,10 @@ from refbench_host.channel import HostChannel
 LEAKY = Mechanism(
     "leaky",
     "one file, mapped shared",
-    options=(Option("dirty", "bool", False, "pages are wrong from the start"),),
+    options=(
+        Option("dirty", "bool", False, "pages are wrong from the start"),
+        Option("stays", "bool", False, "the file is open in programs that are executed"),
+    ),
     sources=(Path(__file__).with_name("leaky.c"),),
 )
 
@@ -70,6 +73,8 @@ def test_what_leaking_stores_do_not_touch_is_met(session: Session, name: str) ->
         "fork-parent",
         "fork-grandchild",
         "threads-read",
+        "exec-closes",
+        "userfault",
         "dontneed",
         "free",
         "free-reclaimed",
@@ -88,3 +93,10 @@ def test_what_leaking_stores_do_not_touch_is_met(session: Session, name: str) ->
 def test_pages_that_are_wrong_from_the_start_are_seen(session: Session, name: str) -> None:
     found, evidence = verdict(session, "leaky:dirty", name)
     assert found is Verdict.NOT_MET, evidence
+
+
+def test_a_descriptor_that_survives_exec_is_seen(session: Session) -> None:
+    found, evidence = verdict(session, "leaky:stays", "exec-closes")
+    assert found is Verdict.NOT_MET, evidence
+    assert "the program has 1 descriptors of this process" in evidence
+    assert verdict(session, "leaky", "exec-closes")[0] is Verdict.MET

@@ -17,6 +17,7 @@ from refbench.plugins import registry
 from refbench.program import (
     Advise,
     Content,
+    Descriptors,
     Expect,
     Fork,
     KernelLog,
@@ -39,6 +40,7 @@ from refbench.program import (
     Threads,
     Touch,
     Unmap,
+    Userfault,
     parse,
 )
 from refbench.program.steps import KernelRead, KernelWrite, Protection
@@ -73,6 +75,8 @@ EVERYTHING = (
         )
     ),
     KernelWrites(0, 0, PAGE, "read"),
+    Userfault(0, 0, PAGE),
+    Descriptors(),
     KernelLog("mark"),
     Reference("write"),
     Remap(0, 0, PAGE, 1),
@@ -272,3 +276,26 @@ def test_loops_are_kept_in_bounds(sessions: Sessions) -> None:
     seen = both(sessions, "anon", *steps)
     assert not isinstance(seen, Failure)
     assert 2048 <= len(seen[0]) < 2 * 2102
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("closed", [False, True])
+def test_somebody_elses_userfaultfd(sessions: Sessions, mechanism: str, closed: bool) -> None:
+    """Over pages that were stored to, read, left alone, and closed to the process."""
+    quarter = SIZE // 4
+    steps: list[Step] = [Map(0, SIZE), Touch(0, 0, quarter, "write", PAGE)]
+    steps.append(Touch(0, quarter, PAGE, "read", PAGE))
+    if closed:
+        steps.append(Protect(0, 3 * quarter, quarter, "none"))
+    steps.append(Userfault(0, 0, SIZE, 0x77))
+    if closed:
+        steps += [Userfault(0, 3 * quarter, quarter, 0x78)]
+        steps.append(Protect(0, 3 * quarter, quarter, "readwrite"))
+    steps += [Expect(0, at, PAGE, 0x77) for at in range(0, SIZE, PAGE)]
+    both(sessions, mechanism, *steps)
+
+
+def test_a_hole_has_no_missing_pages(sessions: Sessions) -> None:
+    hole = (Map(0, SIZE), Unmap(0, PAGE, PAGE))
+    both(sessions, "anon", *hole, Userfault(0, 0, SIZE, 0x77), Expect(0, 0, PAGE, 0x77))
+    both(sessions, "anon", *hole, Userfault(0, PAGE, PAGE, 0x77))

@@ -33,6 +33,7 @@ OF_THE_MACHINE = {
     "kernel-log": "whether the kernel log may be read",
     "ksm-clean": "whether KSM may be switched on",
     "ksm-merge": "whether KSM may be switched on",
+    "reference-charged": "whether there is a memory cgroup for the agents",
     "swap": "whether there is swap that takes a page just now",
 }
 """Properties that a machine may be unable to examine and the model is not, with what it takes."""
@@ -41,6 +42,7 @@ MEASURED = {
     "charged": "the counters of a cgroup are batched, and are of the agent as well",
     "clean-charged": "the counters of a cgroup are batched, and are of the agent as well",
     "mlock-shares": "RSS is of the agent as well",
+    "reference-charged": "the counters of a cgroup are batched, and are of the agent as well",
     "rss-returns": "RSS is of the agent as well",
     "threads-read": "how often threads meet is the scheduler's affair",
     "threads-store": "how often threads meet is the scheduler's affair",
