@@ -1,6 +1,7 @@
 """How far the instruction clock's figures of one cell lie apart, whatever is measured around it.
 
     python scripts/determinism.py [TARGET] [--boots 10] [--cells 20] [--most 0.05]
+    python scripts/determinism.py -m segv,uffd -w fork-child-write,dense-read
 
 Each cell is measured alone in a boot of its own, then in so many boots that have all cells, in
 rotated and reversed orders: every cell is first, last, and after every other. Printed is what
@@ -59,12 +60,12 @@ def measure(session: Session, cell: Cell, place: str, figures: Figures) -> None:
     figures.phases[TOTAL].append((total, place))
 
 
-def plan_of(target: str, wanted: int) -> Plan:
+def plan_of(target: str, mechanisms: Sequence[str], cases: Sequence[str], wanted: int) -> Plan:
     """The cells, of mechanisms that work on the target."""
     with open_target(registry(), target)[1] as session:
         known = session.capabilities()
-        works = [name for name in MECHANISMS if known.mechanisms[Spec.parse(name).name].ok]
-        request = Request(mechanisms=tuple(works), workloads=CASES)
+        works = [name for name in mechanisms if known.mechanisms[Spec.parse(name).name].ok]
+        request = Request(mechanisms=tuple(works), workloads=tuple(cases))
         plan = make_plan(
             registry(), known.page_size, request, known.mechanisms, clock=session.clock
         )
@@ -83,12 +84,15 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("target", nargs="?", default=TARGET)
+    parser.add_argument("-m", "--mechanisms", default=",".join(MECHANISMS))
+    parser.add_argument("-w", "--workloads", default=",".join(CASES))
     parser.add_argument("--boots", type=int, default=10)
     parser.add_argument("--cells", type=int, default=20)
     parser.add_argument("--most", type=float, default=0.05)
     parser.add_argument("--places", action="store_true", help="print every figure with its place")
     asked = parser.parse_args()
-    cells = plan_of(asked.target, asked.cells).cells
+    mechanisms, cases = asked.mechanisms.split(","), asked.workloads.split(",")
+    cells = plan_of(asked.target, mechanisms, cases, asked.cells).cells
     figures = {cell.key: Figures() for cell in cells}
     series = [("alone", [cell]) for cell in cells] + list(orders(cells, asked.boots))
     for name, order in series:

@@ -22,10 +22,14 @@ BOOT_SECONDS = 120.0
 ALIGNMENT = 10
 """Programs start at multiples of so many seconds of the guest's clock: the least that vmstat (1 s),
 the flushing of cgroup statistics (2 s) and writeback (5 s) all divide."""
-ALIGNMENT_FRESH = 1
-"""The same where each starts from one snapshot, and so at one and the same time."""
+ALIGNMENT_FRESH = 20
+"""The same where each starts from one snapshot. A guest is up after some seconds of its clock, and
+before twenty even on a slow host: so all programs start in the same second."""
 FILES = "/tmp"  # noqa: S108 - the guest's own
 """Where the guest has room for files, in memory."""
+SCRATCH = f"{FILES}/scratch"
+"""The scratch directory of agents, made by native/guest/mounts.c: in memory, or on a disk."""
+_DISK = "/dev/ram0"
 PRISTINE = "pristine"
 """The snapshot of a guest in which nothing has run yet."""
 _SHOWN = 8
@@ -122,6 +126,20 @@ class Guest(Closing):
         if path not in self.has:
             self.port.put(path, 0o755, content.read_bytes())
             self.has.add(path)
+
+    def attach(self, disk: Path) -> None:
+        """Have the scratch directory on a disk, in memory, of that content: an ext2 file system.
+
+        A kernel without such disks, or with smaller ones, keeps the directory that it has.
+        """
+        if SCRATCH in self.has:
+            return
+        self.has.add(SCRATCH)
+        try:
+            self.port.put(_DISK, 0o600, disk.read_bytes())
+            self.port.mount("ext2", _DISK, SCRATCH)
+        except RefusedError as error:
+            self.refused[SCRATCH] = str(error)
 
     def save(self) -> None:
         """Keep the guest as it is now."""

@@ -37,6 +37,8 @@ class QemuChannel:
         """What it reported before that, and after the program before."""
         self.settings: Mapping[str, str] = {}
         """Values of files under /proc and /sys that the next program wants."""
+        self.disk: Path | None = None
+        """A disk that the next program wants under its scratch directory."""
         self._folder = folder
         self._mark = mark
         self._kept: dict[str, Path] = {}
@@ -116,6 +118,8 @@ class QemuChannel:
             if self.recipe.spec.snapshots:
                 guest.restore()
             guest.set(self.settings)
+            if self.disk is not None:
+                guest.attach(self.disk)
             for word in argv:
                 if word in self._kept:
                     guest.bring(word, self._kept[word])

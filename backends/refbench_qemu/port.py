@@ -86,6 +86,13 @@ class GuestPort:
         """
         self._ask(f"swap {path}")
 
+    def mount(self, kind: str, device: str, place: str) -> None:
+        """Mount the file system of a block device.
+
+        :raises RefusedError: when the kernel does not.
+        """
+        self._ask(f"mount {kind} {device} {place}")
+
     def run(self, argv: Sequence[str], deadline: float) -> Answer:
         """Run a program to its end, ``deadline`` seconds at most."""
         request = "\0".join(argv).encode(errors="surrogateescape")

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from refbench import limits
 from refbench.agent import Binary
 from refbench.agent_session import AgentSession
 from refbench.backend import Answer
-from refbench.errors import BackendError, KernelFault, LimitHit
+from refbench.errors import BackendError, KernelFault, LimitHit, Unsupported
 from refbench.grammar import format_size
 from refbench.housekeeping import SessionState
 from refbench.merging import KSM, KSM_FAST, merges
 from refbench.plugins import registry
+from refbench.program import KernelReads, Program
 from refbench.protocol import AgentInfo, MechanismInfo
+from refbench.vm import disks
 from refbench.vm.guard import CGROUP_OOM
 from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock
-from refbench_qemu.boot import FILES, Recipe
+from refbench_qemu.boot import SCRATCH, Recipe
 from refbench_qemu.channel import QemuChannel
 
 CGROUP = "/sys/fs/cgroup/agents"
@@ -59,7 +62,7 @@ class QemuSession(AgentSession):
         self._memory_of = (0, 0)
         self._has_cgroup = bool(channel.read(f"{CGROUP}/memory.stat"))
         self._has_ksm = bool(channel.read(f"{KSM}/run"))
-        arguments: tuple[str, ...] = ("--scratch", FILES)
+        arguments: tuple[str, ...] = ("--scratch", SCRATCH)
         if self._has_cgroup:
             arguments += ("--cgroup", "v2", "--cgroup-dir", CGROUP)
         clock = Clock.INSTRUCTIONS if recipe.spec.icount else Clock.REAL
@@ -130,6 +133,7 @@ class QemuSession(AgentSession):
         """Have a guest that is well; refuse what cannot fit in it; switch KSM on.
 
         :raises LimitHit: with the bytes that are wanted and those that there are.
+        :raises Unsupported: without the tool that makes a disk, when the cell wants one.
         """
         self._qemu.guest()
         self._boot = self._qemu.boots
@@ -147,6 +151,7 @@ class QemuSession(AgentSession):
             )
         if self._has_ksm:
             self._qemu.settings = _KSM_ON if merges(cell) else _KSM_OFF
+        self._qemu.disk = _disk() if _wants_disk(cell.program) else None
 
     def judge(self, answer: Answer) -> None:
         """A fault of the guest's kernel fails the run that it happened in.
@@ -189,6 +194,18 @@ def _choice(text: str) -> str:
     """The chosen word of ``always [madvise] never``, else the text."""
     start, end = text.find("["), text.find("]")
     return text[start + 1 : end] if 0 <= start < end else text
+
+
+def _wants_disk(program: Program) -> bool:
+    """Whether it writes past the page cache, which takes a disk."""
+    return any(isinstance(step, KernelReads) and step.via == "direct" for step in program.steps)
+
+
+def _disk() -> Path:
+    try:
+        return disks.build()
+    except BackendError as error:
+        raise Unsupported(error.message, remedy=error.remedy) from error
 
 
 def _missing(reason: str) -> Availability:

@@ -17,8 +17,8 @@ from refbench.words import Verdict
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "patched-kernel-semantics.md"
 AHEAD = tuple(Spec.parse(text, what="mechanism") for text in AHEAD_OF_KERNELS)
-ELSEWHERE = {"clean-direct", "hugepage-always"}
-"""Properties that this guest cannot examine: it has no disk, and huge pages only on request."""
+ELSEWHERE = {"hugepage-always"}
+"""Properties that this guest cannot examine: it has huge pages only on request."""
 
 
 def examined(open_qemu: Open, target: dict[str, str], *names: str) -> Matrix:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Files that the host brings, writes or reads; modules; swap. */
+/* Files that the host brings, writes or reads; modules; disks and swap. */
 #include "guest.h"
 
 #include <errno.h>
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
@@ -187,4 +188,9 @@ int files_swap(const char *path)
 	if (!good)
 		return answer("header", false);
 	return answer("swapon", !swapon(path, 0));
+}
+
+int files_mount(const char *kind, const char *device, const char *place)
+{
+	return answer("mount", !mount(device, place, kind, MS_NOSUID | MS_NODEV | MS_NOATIME, NULL));
 }

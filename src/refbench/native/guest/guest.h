@@ -9,6 +9,7 @@
 
 #define GUEST_PROTOCOL 1
 #define AGENTS_CGROUP "/sys/fs/cgroup/agents"
+#define SCRATCH "/tmp/scratch"	/* in memory, unless the host asks for a disk there */
 
 /* mounts.c: the file systems, and the cgroup that agents run in. */
 int mounts_make(void);
@@ -28,16 +29,18 @@ int port_putf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int port_put(const void *data, size_t size);
 int port_flush(void);
 
-/* files.c: the requests about files and modules. Each sends its answer. */
+/* files.c: the requests about files, disks and modules. Each sends its answer. */
 int files_put(const char *path, mode_t mode, size_t size);
 int files_write(const char *path, size_t size);
 int files_read(const char *path);
 int files_module(const char *path, size_t size);
 int files_swap(const char *path);
+int files_mount(const char *kind, const char *device, const char *place);
 int answer(const char *what, bool done);
 
 /* runner.c: the launcher, and the one program that it may be running for us. */
 int runner_start(void);
+int runner_yield(void);
 long runner_alignment(void);
 bool runner_busy(void);
 int runner_run(size_t size);

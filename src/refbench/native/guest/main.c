@@ -7,6 +7,7 @@
  *	read PATH\n			answered by "data SIZE\n<bytes>"
  *	module PATH SIZE\n<args>	load a kernel module
  *	swap PATH\n			make a block device swap, and use it
+ *	mount KIND DEVICE PLACE\n	a file system, at a place that is there
  *	run SIZE\n<argv>		start a program; the arguments are parted by NUL
  *	kill\n				end the program that runs; no answer of its own
  *	halt\n				the end of the guest
@@ -27,7 +28,6 @@
 #include "guest.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/reboot.h>
@@ -77,6 +77,8 @@ static int serve(struct request *r)
 		return files_module(r->word[1], number(r, 2, 10));
 	if (!strcmp(verb, "swap") && r->words == 2)
 		return files_swap(r->word[1]);
+	if (!strcmp(verb, "mount") && r->words == 4)
+		return files_mount(r->word[1], r->word[2], r->word[3]);
 	if (!strcmp(verb, "run") && r->words == 2)
 		return runner_run(number(r, 1, 10));
 	if (!strcmp(verb, "kill") && r->words == 1)
@@ -111,17 +113,6 @@ static int loop(void)
 	}
 }
 
-/*
- * Ahead of every agent, so that output is taken in the moment it is written, between the phases
- * that are measured, and never by turning up in the midst of one.
- */
-static int take_precedence(void)
-{
-	const struct sched_param first = { .sched_priority = 1 };
-
-	return sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first);
-}
-
 static int start(const char **failed)
 {
 	*failed = "mounts";
@@ -131,7 +122,7 @@ static int start(const char **failed)
 	if (port_open(PORT, runner_alignment() > 0))
 		return -1;
 	*failed = "launcher";
-	if (take_precedence() || runner_start())
+	if (runner_start() || runner_yield())
 		return -1;
 	*failed = "request";
 	return port_putf("ready %d\n", GUEST_PROTOCOL) || port_flush() ? -1 : 0;

@@ -73,5 +73,7 @@ int mounts_make(void)
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
 		(void)write_text(settings[i].path, settings[i].text);
 	(void)mkdir(AGENTS_CGROUP, 0755);
+	if (mkdir(SCRATCH, 0755))
+		return -1;
 	return open_standard();
 }

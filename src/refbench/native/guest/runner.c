@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,12 +73,36 @@ static int hear(char *text, size_t size)
 	return 0;
 }
 
+/*
+ * Ahead of every agent, so that output is taken in the moment it is written, between the phases
+ * that are measured, and never by turning up in the midst of one.
+ */
+static int take_precedence(void)
+{
+	const struct sched_param first = { .sched_priority = 1 };
+
+	return sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &first);
+}
+
+/*
+ * Behind everybody else while there is no program. Whoever waits awake, and ahead of the kernel's
+ * own threads, holds up what these do every second or two, for as long as the host takes. It then
+ * falls into another place of the run that comes.
+ */
+int runner_yield(void)
+{
+	const struct sched_param none = { .sched_priority = 0 };
+
+	return sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
 int runner_start(void)
 {
 	int pair[2];
 	pid_t pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+	/* What is forked starts as an ordinary process; it would inherit being behind others. */
+	if (take_precedence() || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -1;
 	pid = fork();
 	if (pid < 0)
@@ -157,9 +182,9 @@ static int send_run(const char *request, size_t size, const int out[2])
 
 static int refuse(const char *what)
 {
-	if (port_putf("failed %s %d\nended exit 127\n", what, errno))
+	if (port_putf("failed %s %d\nended exit 127\n", what, errno) || port_flush())
 		return -1;
-	return port_flush();
+	return runner_yield();
 }
 
 static int launch(const char *request, size_t size)
@@ -167,7 +192,7 @@ static int launch(const char *request, size_t size)
 	int out[2], err[2], theirs[2];
 	int rc;
 
-	if (pipe2(out, O_CLOEXEC))
+	if (take_precedence() || pipe2(out, O_CLOEXEC))
 		return refuse("pipe");
 	if (pipe2(err, O_CLOEXEC)) {
 		close(out[0]);
@@ -226,7 +251,7 @@ static int relaunch(void)
 	if (runner_start())
 		return -1;
 	if (!running)
-		return 0;
+		return runner_yield();
 	ended = true;
 	return snprintf(ending, sizeof(ending), "ended signal %d", SIGKILL) < 0 ? -1 : 0;
 }
@@ -264,9 +289,9 @@ static int finish_when_over(void)
 	if (!running || !ended || streams[0] >= 0 || streams[1] >= 0)
 		return 0;
 	running = false;
-	if (port_putf("%s\n", ending))
+	if (port_putf("%s\n", ending) || port_flush())
 		return -1;
-	return port_flush();
+	return runner_yield();
 }
 
 /* Up to three descriptors; the launcher's is the first. */
