@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from refbench.agent import host_arch
 from refbench.cache import Cache
 from refbench.cli.screen import Interrupted, Screen, duration, grid, with_screen
 from refbench.vm import kernels
@@ -99,7 +100,8 @@ def build_command(
     screen.say(f"{kernel.name}: Linux {kernel.version} for {kernel.arch}{took}.")
     screen.say(f"  from    {kernel.source}")
     screen.say(f"  image   {kernel.image}")
-    screen.say(f"Measure on it: refbench run -b qemu:kernel={kernel.name}")
+    other = "" if kernel.arch == host_arch() else f",arch={kernel.arch}"
+    screen.say(f"Measure on it: refbench run -b qemu:kernel={kernel.name}{other}")
 
 
 @group.command("list", epilog=_LIST_EPILOG, short_help="List the kernels that were built.")

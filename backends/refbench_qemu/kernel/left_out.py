@@ -22,7 +22,7 @@ LEFT_OUT = (
     "*/sound/*.[ch]",
     "*/tools/perf/*",
     "*/tools/testing/selftests/[!m]*/*",
-    "*.dts",
-    "*.dtsi",
+    "*/boot/dts/*.dts",
+    "*/boot/dts/*.dtsi",
 )
 """Patterns of tar, in which a star stands for slashes too."""
