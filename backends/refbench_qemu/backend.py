@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from refbench.agent import build_agent, compiler_probe, host_arch
+from refbench.agent import I386, build_agent, compiler_probe, host_arch
 from refbench.errors import BackendError, UsageError
 from refbench.grammar import Option, Values
 from refbench.housekeeping import SessionState
@@ -44,6 +44,13 @@ class QemuBackend:
             choices=("instructions", "real"),
         ),
         Option("arch", "choice", "auto", "of the guest", choices=("auto", "x86_64", "arm64")),
+        Option(
+            "bits",
+            "choice",
+            "64",
+            "of the agent's program; 32: on x86_64, as 32-bit callers of the kernel",
+            choices=("64", "32"),
+        ),
         Option("cpus", "int", 1, "CPUs of the guest; more need clock=real", minimum=1, maximum=8),
         Option(
             "memory",
@@ -100,17 +107,37 @@ class QemuBackend:
         arch = options.text("arch")
         kernel = kernels.find(options.text("kernel"), None if arch == "auto" else arch)
         recipe = recipe_of(kernel, options)
-        agent = build_agent(kernel.arch)
+        agent = build_agent(agent_arch(kernel.arch, options))
         state = SessionState.create()
         try:
             how = accel.choose(recipe.spec, state.files, mark=state.mark)
             cpu = cpu_model(kernel.arch, how.name, options)
             recipe = replace(recipe, spec=replace(recipe.spec, accel=how.name, cpu=cpu))
-            facts = {**facts_of(recipe), "accel": how.name, "accel-reason": how.reason}
+            facts = {
+                **facts_of(recipe),
+                "bits": options.text("bits"),
+                "accel": how.name,
+                "accel-reason": how.reason,
+            }
             return QemuSession(recipe, agent, state, facts=facts)
         except BaseException:
             state.close()
             raise
+
+
+def agent_arch(arch: str, options: Values) -> str:
+    """The architecture of the agent that measures in a guest of ``arch``.
+
+    :raises UsageError: where no 32-bit program is built.
+    """
+    if options.text("bits") == "64":
+        return arch
+    if arch != "x86_64":
+        raise UsageError(
+            f"The option 'bits' of the target 'qemu' is for x86_64, and the guest is {arch}.",
+            remedy="Leave it out.",
+        )
+    return I386
 
 
 def recipe_of(kernel: Kernel, options: Values) -> Recipe:

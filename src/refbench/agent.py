@@ -26,12 +26,16 @@ from refbench.words import AVAILABLE, Availability, Mechanism
 
 NATIVE = Path(__file__).parent / "native"
 """The C sources that come with refbench."""
-FLAGS = ("-std=c11", "-O2", "-static", "-pthread", "-D_GNU_SOURCE")
+FLAGS = ("-std=c11", "-O2", "-static", "-pthread", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64")
+I386 = "i386"
+"""The architecture of 32-bit agents, which run on an x86_64 kernel with IA32 emulation."""
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
-_TRIPLES = {"x86_64": "x86_64", "arm64": "aarch64"}
+_TRIPLES = {"x86_64": "x86_64", "arm64": "aarch64", I386: "i686"}
+_ZIG = {**_TRIPLES, I386: "x86"}
 _DEBIAN = {
     "x86_64": "gcc-x86-64-linux-gnu libc6-dev-amd64-cross",
     "arm64": "gcc-aarch64-linux-gnu libc6-dev-arm64-cross",
+    I386: "gcc-i686-linux-gnu libc6-dev-i386-cross",
 }
 _SHOWN_LINES = 4
 _NO_LIBC = re.compile(
@@ -105,7 +109,7 @@ def compilers(arch: str) -> tuple[Compiler, ...]:
         commands += [(name,) for name in ("cc", "gcc", "clang")]
     else:
         commands += [(f"{_TRIPLES[arch]}-linux-gnu-gcc",)]
-    target = ("cc", "-target", f"{_TRIPLES[arch]}-linux-musl")
+    target = ("cc", "-target", f"{_ZIG[arch]}-linux-musl")
     if importlib.util.find_spec("ziglang"):
         commands.append((sys.executable, "-m", "ziglang", *target))
     commands.append(("zig", *target))

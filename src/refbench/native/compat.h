@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System calls as a 32-bit program makes them. On x86-64 any program can: `int $0x80` takes the
- * table, the truncated registers and the in_compat_syscall() of 32-bit callers. A kernel without
- * IA32 emulation raises SIGSEGV instead.
+ * System calls as a 32-bit program makes them. A 32-bit agent is one. On x86-64 any program can:
+ * `int $0x80` takes the table, the truncated registers and the in_compat_syscall() of 32-bit
+ * callers. A kernel without IA32 emulation raises SIGSEGV instead.
  */
 #ifndef REFBENCH_COMPAT_H
 #define REFBENCH_COMPAT_H
@@ -11,14 +11,21 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define RB_COMPAT_GETPID 20	/* of arch/x86/entry/syscalls/syscall_32.tbl */
 #define RB_COMPAT_MMAP2 192
 
 /* The result, or -errno. */
-static inline long rb_compat_call(uint32_t number, const uint32_t a[6])
+static inline int64_t rb_compat_call(uint32_t number, const uint32_t a[6])
 {
-#ifdef __x86_64__
+#if defined(__i386__)
+	long result;
+
+	errno = 0;
+	result = syscall((long)number, a[0], a[1], a[2], a[3], a[4], a[5]);
+	return result == -1 && errno ? -errno : (int64_t)(uint32_t)result;
+#elif defined(__x86_64__)
 	uint64_t sixth = a[5];
 	long result;
 
@@ -35,7 +42,7 @@ static inline long rb_compat_call(uint32_t number, const uint32_t a[6])
 			   [sixth] "r"(sixth)
 			 : "memory", "cc", "r8", "r9", "r10", "r11");
 	return (int32_t)result < 0 && (int32_t)result >= -4095 ? (int32_t)result
-							      : (long)(uint32_t)result;
+							      : (int64_t)(uint32_t)result;
 #else
 	(void)number;
 	(void)a;
@@ -52,9 +59,9 @@ static inline void *rb_compat_map(struct rb_context *ctx, void *addr, size_t siz
 {
 	const uint32_t args[6] = { 0, (uint32_t)size, PROT_READ | PROT_WRITE,
 				   (uint32_t)(MAP_PRIVATE | flags), (uint32_t)fd, pgoff };
-	long got;
+	int64_t got;
 
-	if (size >> 32) {
+	if ((uint64_t)size >> 32) {
 		errno = ENOMEM;
 		return MAP_FAILED;
 	}

@@ -12,7 +12,7 @@ from refbench.errors import BackendError, UsageError
 from refbench.grammar import Spec, Values, resolve
 from refbench.vm.kernels import Kernel
 from refbench.words import Clock
-from refbench_qemu.backend import QemuBackend, cpu_model, words
+from refbench_qemu.backend import QemuBackend, agent_arch, cpu_model, words
 from refbench_qemu.channel import QemuChannel
 from refbench_qemu.session import QemuSession
 
@@ -45,7 +45,7 @@ def test_what_cannot_be_is_refused_with_a_remedy(
 def test_the_command_line_follows_from_the_options(patched: Kernel) -> None:
     plain = words(patched, values("qemu"))
     assert "init_on_alloc=0" in plain
-    assert "REFBENCH_ALIGN=1" in plain
+    assert "REFBENCH_ALIGN=20" in plain
     assert "REFBENCH_ALIGN=10" in words(patched, values("qemu:fresh=boot"))
     assert f"REFBENCH_NR_REFPAGE_CREATE={patched.syscalls['refpage_create']}" in plain
     other = words(patched, values("qemu:clock=real,init-on-alloc=1,append=a=1 b"))
@@ -74,6 +74,14 @@ def test_string_instructions_are_nothing_to_choose_on_arm64() -> None:
     assert cpu_model("arm64", "tcg", values("qemu")) == "max"
     with pytest.raises(UsageError, match="erms"):
         cpu_model("arm64", "tcg", values("qemu:erms=no"))
+
+
+def test_there_are_32_bit_agents_for_x86_64_alone() -> None:
+    assert agent_arch("x86_64", values("qemu")) == "x86_64"
+    assert agent_arch("x86_64", values("qemu:bits=32")) == "i386"
+    assert agent_arch("arm64", values("qemu")) == "arm64"
+    with pytest.raises(UsageError, match="bits"):
+        agent_arch("arm64", values("qemu:bits=32"))
 
 
 def test_the_real_clock_with_two_cpus_and_swap(open_qemu: Open) -> None:

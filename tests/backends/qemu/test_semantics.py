@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.backends.qemu.conftest import Open
 
+from refbench.agent import I386, compiler_probe
 from refbench.grammar import Spec
 from refbench.plan import AHEAD_OF_KERNELS
 from refbench.plugins import registry
@@ -54,3 +55,29 @@ def test_the_page_shows_what_the_kernel_does(matrix: Matrix) -> None:
     for name in PROPERTIES:
         cells = [SYMBOLS[matrix.at(name, str(spec)).verdict][0] for spec in AHEAD]
         assert f"| `{name}` | " + " | ".join(cells) + " |\n" in text
+
+
+def test_a_32_bit_program_is_told_the_same(open_qemu: Open) -> None:
+    """Every mechanism but one: futex(2) of 32-bit programs, which the thread of uffd waits on, is
+    not in this kernel (COMPAT_32BIT_TIME)."""
+    if not (found := compiler_probe(I386)).ok:
+        pytest.skip(f"{found.reason} {found.remedy}")
+    names = [
+        *("accepts-compat", "accepts-compat-signed", "accepts-mapping", "rejects-unmapped"),
+        *("clean-user", "clean-write", "clean-direct", "clean-vmreadv", "clean-procmem"),
+        *("clean-core", "store-copies", "fork-grandchild", "fork-private", "userfault"),
+        *("exec-closes", "hugepage", "remap-move", "neighbour-vma", "reference-charged"),
+    ]
+    specs = [*AHEAD, *(spec for spec in check.DEFAULT_SPECS if spec.name != "uffd")]
+    with open_qemu(clock="real", bits="32") as session:
+        assert session.capabilities().environment["bits"] == "32"
+        asked = [PROPERTIES[name] for name in names]
+        matrix = check.run(session, registry().mechanisms, specs, asked)
+    wrong = [
+        (x.row, x.mechanism, x.verdict, x.evidence)
+        for x in matrix.examinations
+        if x.verdict is not x.expected
+    ]
+    assert wrong == []
+    met = {x.row for x in matrix.examinations if x.mechanism == "refpage-mmap" and not x.reason}
+    assert {"accepts-compat", "accepts-compat-signed"} <= met

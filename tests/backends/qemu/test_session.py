@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
+import pytest
+
+from refbench.plan import Request, make_plan
+from refbench.plugins import registry
 from refbench.samples import Run
 from refbench.vm.kernels import Kernel
 from refbench.words import Cell, Clock
 from refbench_qemu.channel import QemuChannel
+from refbench_qemu.port import GuestPort
 from refbench_qemu.session import CGROUP, QemuSession
 
 MakeCell = Callable[..., Cell]
@@ -24,6 +30,10 @@ def channel_of(session: QemuSession) -> QemuChannel:
 def counts(run: Run) -> list[dict[str, int]]:
     assert run.failure is None, run.failure
     return [{name: phase.ns for name, phase in sample.phases.items()} for sample in run.samples]
+
+
+def total(run: Run) -> int:
+    return sum(sum(sample.values()) for sample in counts(run)[1:])
 
 
 def test_capabilities_tell_what_the_guest_is(counted: QemuSession, patched: Kernel) -> None:
@@ -55,6 +65,25 @@ def test_one_cell_counts_the_same_whatever_ran_before(
     with open_qemu() as another:
         assert another.run(cell("memset"), 1, 120).failure is None
         assert counts(another.run(cell("anon"), 2, 120)) == first
+
+
+def test_a_slow_host_changes_no_count(
+    counted: QemuSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What segv unmaps comes back in a batch, whose place in a run depends on when that began."""
+    request = Request(mechanisms=("segv",), workloads=("fork-child-write",))
+    known = counted.capabilities()
+    plan = make_plan(registry(), known.page_size, request, known.mechanisms, clock=counted.clock)
+    at_once = total(counted.run(plan.cells[0], 2, 120))
+    send = GuestPort._send
+
+    def send_late(port: GuestPort, data: bytes) -> None:
+        sleep(1.7)
+        send(port, data)
+
+    monkeypatch.setattr(GuestPort, "_send", send_late)
+    late = total(counted.run(plan.cells[0], 2, 120))
+    assert abs(late - at_once) < 0.0005 * at_once
 
 
 def test_every_mechanism_of_the_patched_kernel_measures(

@@ -3,9 +3,9 @@
 #include "agent.h"
 
 #include <dirent.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,8 +111,8 @@ static int check_core(struct check *check, int fd)
 	uint64_t at = check->step->offset, end = at + check->step->length;
 	uint64_t missing = 0;
 	uint64_t count;
-	Elf64_Ehdr head;
-	Elf64_Shdr first;
+	ElfW(Ehdr) head;
+	ElfW(Shdr) first;
 
 	if (pread(fd, &head, sizeof(head), 0) != sizeof(head) ||
 	    memcmp(head.e_ident, ELFMAG, SELFMAG))
@@ -124,7 +124,7 @@ static int check_core(struct check *check, int fd)
 		count = first.sh_info;
 	}
 	for (uint64_t i = 0; i < count && at < end; i++) {
-		Elf64_Phdr part;
+		ElfW(Phdr) part;
 		uint64_t from, to;
 
 		if (pread(fd, &part, sizeof(part), (off_t)(head.e_phoff + i * sizeof(part))) !=

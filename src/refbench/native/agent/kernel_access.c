@@ -40,7 +40,7 @@ static int open_direct(struct observation *seen, struct way *way)
 	way->fd = open(options.scratch, O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
 	err = errno;
 	if (way->fd >= 0 && !fstatfs(way->fd, &fs) &&
-	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC)) {
+	    ((uint32_t)fs.f_type == TMPFS_MAGIC || (uint32_t)fs.f_type == RAMFS_MAGIC)) {
 		refuse(seen, EINVAL, "unavailable: the scratch directory is in memory");
 		return -1;
 	}

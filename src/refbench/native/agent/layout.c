@@ -4,8 +4,15 @@
 
 #include <sys/mman.h>
 
+#if UINTPTR_MAX > UINT32_MAX
 #define FIRST_SLOT 0x1000000000ull	/* above a program, below half of 39 bits of address */
-#define GIB (1ull << 30)
+#define UNIT (1ull << 30)
+#define UNIT_TEXT "1 GiB"
+#else
+#define FIRST_SLOT 0x10000000ull	/* above a program of 32 bits */
+#define UNIT (2ull << 20)		/* a huge page of the 64-bit kernel that runs it */
+#define UNIT_TEXT "2 MiB"
+#endif
 
 static struct parser where;
 static const struct step *blamed;	/* the step that a failure names */
@@ -59,8 +66,8 @@ static int grow(uint32_t number, uint64_t size, bool anonymous)
 		return fail_step("the size is not a multiple of the page size");
 	if (!size)
 		return fail_step("the new length is 0");
-	if (anonymous && size > GIB)
-		return fail_step("an anonymous region is larger than 1 GiB");
+	if (anonymous && size > UNIT)
+		return fail_step("an anonymous region is larger than " UNIT_TEXT);
 	if (r->most && r->anonymous != anonymous)
 		return fail_step("a region is mapped both anonymously and by the mechanism");
 	r->anonymous = anonymous;
@@ -112,7 +119,7 @@ static uint64_t past_slots(void)
 {
 	uint64_t top = (uint64_t)(uintptr_t)__builtin_frame_address(0);
 
-	return (top - top / 8) & ~(GIB - 1);
+	return (top - top / 8) & ~(UNIT - 1);
 }
 
 static int place_regions(struct rb_error *error)
@@ -122,7 +129,7 @@ static int place_regions(struct rb_error *error)
 
 	for (uint32_t i = 0; i < program.region_count; i++) {
 		struct region *r = &program.regions[i];
-		uint64_t slot = ((r->most + GIB - 1) & ~(GIB - 1)) + GIB;
+		uint64_t slot = ((r->most + UNIT - 1) & ~(UNIT - 1)) + UNIT;
 
 		if (r->anonymous)
 			continue;

@@ -15,7 +15,12 @@
 #define MAP_FIXED_NOREPLACE 0x100000
 #endif
 #define HUGE_BYTES (2u << 20)
-#define HIGH_32 0x90000000ul	/* between 2 and 4 GiB, where no program's own memory lies */
+/* Between 2 and 4 GiB, where no program's own memory and no region lies. */
+#if UINTPTR_MAX > UINT32_MAX
+#define HIGH_32 0x90000000ul
+#else
+#define HIGH_32 0xe4000000ul
+#endif
 #define MOST_MADE 8
 
 /* What was made for a sample; a mechanism may refer to it until its teardown. */
@@ -100,14 +105,14 @@ static void ask_kernel(void *argument)
 {
 	static const uint32_t none[6];
 
-	*(long *)argument = rb_compat_call(RB_COMPAT_GETPID, none);
+	*(int64_t *)argument = rb_compat_call(RB_COMPAT_GETPID, none);
 }
 
 static void *compat_page(void)
 {
 	struct trap trap;
 	void *page;
-	long pid = 0;
+	int64_t pid = 0;
 
 	guard_run(ask_kernel, &pid, &trap);
 	if (trap.signal || pid != getpid())
