@@ -26,10 +26,12 @@ PREFAULT = Mechanism(
         "free-reclaimed": (NOT_MET, "A reclaimed page comes back as zero."),
         "remap-grow": (NOT_MET, "What mremap adds is fresh anonymous memory: zero."),
         "clean-charged": (NOT_MET, "Every page is filled, and so charged, when it is mapped."),
+        "userfault": (NOT_MET, "Every page is filled when mapped, so that none is missing."),
         "neighbour-vma": (NOT_MET, "The kernel merges it with anonymous memory beside it."),
         "reference-changed": NO_REFERENCE,
         "reference-truncated": NO_REFERENCE,
         "reference-unmapped": NO_REFERENCE,
+        "reference-charged": NO_REFERENCE,
     },
 )
 
