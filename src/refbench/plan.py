@@ -62,6 +62,8 @@ class Request:
     iterations: int | None = None
     """As ``runs``."""
     seed: int = 0
+    boots: int = 1
+    """How many boots a guest's runs are spread over, as evenly as rounds allow."""
 
 
 @dataclass(frozen=True, slots=True)
