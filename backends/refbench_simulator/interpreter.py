@@ -14,7 +14,7 @@ from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.program.steps import Origin, Tampering
 from refbench.samples import MemorySnapshot
-from refbench_simulator import checking, rules, snapshots, storing, touching
+from refbench_simulator import checking, handing, rules, snapshots, storing, touching
 from refbench_simulator.detail import Finer
 from refbench_simulator.following import Follower, Part
 from refbench_simulator.model import advice, forking, mapping, moving, reclaim
@@ -98,6 +98,8 @@ class Interpreter:
                 self._unmap(node, node.step)
             case p.Touch():
                 self._touch(node, node.step)
+            case p.Handout():
+                self._hand_out(node, node.step)
             case p.Remap():
                 self._remap(node, node.step)
             case p.Advise() | p.Protect() | p.Lock():
@@ -281,6 +283,11 @@ class Interpreter:
             storing.put(space, walk.rows, *stamps)
         if walk.trap is not None:
             self.observer.trapped(self.process, node, walk.trap)
+
+    def _hand_out(self, node: Node, step: p.Handout) -> None:
+        trap = handing.hand_out(self.process.space, self.process.model, step)
+        if trap is not None:
+            self.observer.trapped(self.process, node, trap)
 
     # -- processes and threads -------------------------------------------------------------
 

@@ -91,6 +91,7 @@ struct rb_mechanism {
 	const char *name;
 	bool applies_pattern;		/* false: clean pages read as zero */
 	bool owns_signals;		/* installs SIGSEGV or SIGBUS handlers */
+	bool fills_at_malloc;		/* the allocator above it fills everything it hands out */
 
 	/*
 	 * Open, check and prepare. Returns 0, or -1 with *error filled in.

@@ -1,13 +1,16 @@
 """Programs: what a workload, a semantics property, a heap trace or a random test compiles to."""
 
+from refbench.program.executing import EXIT, executed
 from refbench.program.reader import parse
 from refbench.program.steps import (
     ADVICE,
     Access,
     Advise,
     Content,
+    Execute,
     Expect,
     Fork,
+    Handout,
     KernelLog,
     KernelReads,
     KernelWrites,
@@ -17,6 +20,7 @@ from refbench.program.steps import (
     Measure,
     Order,
     Parallel,
+    Past,
     Phase,
     Program,
     Protect,
@@ -33,11 +37,14 @@ from refbench.program.writer import dump
 
 __all__ = [
     "ADVICE",
+    "EXIT",
     "Access",
     "Advise",
     "Content",
+    "Execute",
     "Expect",
     "Fork",
+    "Handout",
     "KernelLog",
     "KernelReads",
     "KernelWrites",
@@ -47,6 +54,7 @@ __all__ = [
     "Measure",
     "Order",
     "Parallel",
+    "Past",
     "Phase",
     "Program",
     "Protect",
@@ -59,5 +67,6 @@ __all__ = [
     "Touch",
     "Unmap",
     "dump",
+    "executed",
     "parse",
 ]

@@ -5,7 +5,9 @@ Regions are small numbers. Offsets and lengths are bytes from the start of a reg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Access = Literal["read", "write", "readwrite"]
@@ -41,6 +43,9 @@ ADVICE = (
     "unmergeable",
     "willneed",
 )
+Past = Literal["fresh", "reused", "zeroed"]
+"""What memory that an allocator hands out was before: never handed out since its backing was
+mapped or purged, or handed out and freed; or it is fresh and has to read as zero."""
 Content = Literal["pattern", "zero"] | int
 """What a byte should read as: the cell's pattern, zero, or one given byte."""
 
@@ -103,6 +108,18 @@ class Touch:
     value: int = 0x55
     shared: bool = False
     """In a thread: this thread's even share of the places, instead of all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """An allocator hands out a range ``times`` times, and fills it where the mechanism under it
+    leaves that to the allocator."""
+
+    region: int
+    offset: int
+    length: int
+    past: Past
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +221,20 @@ class KernelLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Execute:
+    """Execute a real program, on the allocator that the cell's mechanism stands behind.
+
+    ``file`` and arguments such as ``@NAME`` name files of :attr:`Program.files`; such an
+    argument becomes the file's place on the target. ``seconds`` is about how long it takes, for
+    the estimate alone: it is no part of the program.
+    """
+
+    file: str
+    arguments: tuple[str, ...] = ()
+    seconds: float = field(default=1.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """Do ``body`` ``count`` times."""
 
@@ -247,6 +278,7 @@ Step = (
     | MapAnonymous
     | Unmap
     | Touch
+    | Handout
     | Expect
     | Advise
     | Protect
@@ -257,6 +289,7 @@ Step = (
     | Reference
     | Settle
     | KernelLog
+    | Execute
     | Repeat
     | Fork
     | Parallel
@@ -269,14 +302,21 @@ class Program:
 
     With ``observe_all`` a failed step does not end the run: that is how the semantics suite
     collects evidence. Without it the first failed step ends the run as *wrong content*.
+    ``files``: what ``execute`` steps need on the target, by name; ``environment``: variables
+    of the programs that they execute.
     """
 
     name: str
     steps: tuple[Step, ...]
     observe_all: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def text(self) -> str:
-        """The program file."""
+        """The program file.
+
+        :raises UsageError: when one of ``files`` cannot be read: the text has their digests.
+        """
         from refbench.program.writer import dump
 
         return dump(self)

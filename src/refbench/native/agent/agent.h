@@ -25,7 +25,7 @@
 #define DETAIL_SIZE 96
 
 enum verb {
-	V_PHASE, V_MEASURE, V_MAP, V_MAP_ANONYMOUS, V_UNMAP, V_TOUCH, V_EXPECT, V_ADVISE,
+	V_PHASE, V_MEASURE, V_MAP, V_MAP_ANONYMOUS, V_UNMAP, V_TOUCH, V_HANDOUT, V_EXPECT, V_ADVISE,
 	V_PROTECT, V_LOCK, V_UNLOCK, V_REMAP, V_KERNEL_READS, V_KERNEL_WRITES, V_REFERENCE,
 	V_SETTLE, V_KERNEL_LOG, V_REPEAT, V_FORK, V_PARALLEL, V_THREADS, VERBS
 };
@@ -37,6 +37,7 @@ enum from {
 	FROM_ANONYMOUS = RB_TAMPER_UNMAP + 1, FROM_FILE, FROM_SHARED, FROM_HUGETLB, FROM_MAPPING,
 	FROM_DEVICE, FROM_UNMAPPED, FROM_INACCESSIBLE, FROM_COMPAT, FROM_COMPAT_SIGNED
 };
+enum past { P_FRESH, P_REUSED, P_ZEROED };
 enum content { C_PATTERN, C_ZERO, C_BYTE };
 enum via { VIA_WRITE, VIA_DIRECT, VIA_VMREADV, VIA_PROCMEM, VIA_CORE, VIA_READ, VIA_VMWRITEV };
 
@@ -52,7 +53,7 @@ struct step {
 	uint8_t content;
 	uint8_t value;
 	uint8_t via;
-	int choice;		/* madvise advice, mprotect protection, rb_tamper or from, phase ... */
+	int choice;		/* madvise advice, protection, past, rb_tamper or from, phase ... */
 	uint32_t line;
 	uint32_t region;
 	uint32_t other;		/* remap's target, map-anonymous's AFTER */
@@ -63,7 +64,7 @@ struct step {
 	uint64_t stride;
 	uint64_t size;
 	uint64_t seed;
-	uint64_t count;		/* of touch, repeat and threads */
+	uint64_t count;		/* of touch, handout, repeat and threads */
 };
 
 struct region {
@@ -215,6 +216,9 @@ void guard_run(void (*function)(void *), void *argument, struct trap *trap);
 /* touch.c */
 uint64_t place_permuted(uint64_t k, uint64_t n, uint64_t seed);
 int touch_run(const struct task *task, const struct step *s);
+
+/* handout.c */
+int handout_run(const struct step *s);
 
 /* check.c */
 struct check {

@@ -20,7 +20,7 @@
 #endif
 
 const char *const verb_names[VERBS] = {
-	"phase", "measure", "map", "map-anonymous", "unmap", "touch", "expect", "advise",
+	"phase", "measure", "map", "map-anonymous", "unmap", "touch", "handout", "expect", "advise",
 	"protect", "lock", "unlock", "remap", "kernel-reads", "kernel-writes", "reference",
 	"settle", "kernel-log", "repeat", "fork", "parallel", "threads",
 };
@@ -46,6 +46,9 @@ static const struct word accesses[] = {
 };
 static const struct word orders[] = {
 	{ "forward", O_FORWARD }, { "backward", O_BACKWARD }, { "random", O_RANDOM }, { NULL, 0 },
+};
+static const struct word pasts[] = {
+	{ "fresh", P_FRESH }, { "reused", P_REUSED }, { "zeroed", P_ZEROED }, { NULL, 0 },
 };
 static const struct word kernel_reads[] = {
 	{ "write", VIA_WRITE }, { "direct", VIA_DIRECT }, { "vmreadv", VIA_VMREADV },
@@ -222,6 +225,18 @@ static int parse_touch(struct parser *p, struct step *s)
 	return 0;
 }
 
+static int parse_handout(struct parser *p, struct step *s)
+{
+	s->count = 1;
+	if (range(p, s, 4) || one_of(p, p->words[4], pasts, &s->choice))
+		return -1;
+	if (p->count == 5)
+		return 0;
+	if (p->count > 6 || strncmp(p->words[5], "times=", 6))
+		return parse_fail(p, "'%.40s' is not one of times=", p->words[5]);
+	return parse_number(p, p->words[5] + 6, 1, INT64_MAX, &s->count);
+}
+
 static int parse_expect(struct parser *p, struct step *s)
 {
 	s->flag = parse_flag(p, "once");
@@ -279,7 +294,8 @@ int parse_step(struct parser *p, struct step *s)
 	static int (*const parsers[])(struct parser *, struct step *) = {
 		[V_PHASE] = parse_phase, [V_MEASURE] = parse_measure,
 		[V_MAP] = parse_map, [V_MAP_ANONYMOUS] = parse_map,
-		[V_UNMAP] = parse_range, [V_TOUCH] = parse_touch, [V_EXPECT] = parse_expect,
+		[V_UNMAP] = parse_range, [V_TOUCH] = parse_touch,
+		[V_HANDOUT] = parse_handout, [V_EXPECT] = parse_expect,
 		[V_ADVISE] = parse_choice, [V_PROTECT] = parse_choice,
 		[V_LOCK] = parse_range, [V_UNLOCK] = parse_range, [V_REMAP] = parse_remap,
 		[V_KERNEL_READS] = parse_kernel, [V_KERNEL_WRITES] = parse_kernel,

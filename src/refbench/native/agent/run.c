@@ -189,6 +189,8 @@ static int step_run(const struct task *task, uint32_t at)
 		return unmap_run(s);
 	case V_TOUCH:
 		return touch_run(task, s);
+	case V_HANDOUT:
+		return handout_run(s);
 	case V_ADVISE:
 		merging_note(s);
 		return observe_call(s, rb_madvise(&context, base + s->offset, s->length,
