@@ -59,6 +59,8 @@ class Request:
     thp: bool = False
     runs: int | None = None
     """``None``: as many as the clock of the target calls for."""
+    real_runs: int | None = None
+    """As many, instead, where ``runs`` is ``None`` and the clock is the real one."""
     iterations: int | None = None
     """As ``runs``."""
     seed: int = 0
@@ -162,7 +164,7 @@ def repetitions(request: Request, clock: Clock) -> tuple[int, int]:
     """Runs a cell and samples a run: what is asked for, else what ``clock`` calls for."""
     runs, iterations = request.runs, request.iterations
     if runs is None:
-        runs = COUNTED_RUNS.get(clock, DEFAULT_RUNS)
+        runs = COUNTED_RUNS.get(clock, request.real_runs or DEFAULT_RUNS)
     if iterations is None:
         iterations = COUNTED_ITERATIONS if clock.counts else DEFAULT_ITERATIONS
     return runs, iterations
