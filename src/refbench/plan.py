@@ -6,6 +6,7 @@ import fnmatch
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from refbench.errors import UsageError
 from refbench.estimate import Pace, run_seconds
@@ -55,6 +56,8 @@ class Request:
     """Put over the options of every workload selected; cases then count as plain workloads."""
     program: str = ""
     """The text of a program of the user's own, instead of workloads."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Names and paths of the files that this program brings along."""
     pattern: str = "byte:0xAA"
     thp: bool = False
     runs: int | None = None
@@ -145,7 +148,7 @@ def make_plan(
     mechanisms = select_mechanisms(registry, texts)
     named: list[tuple[str, str, Program]]
     if request.program:
-        program = parse(request.program)
+        program = parse(request.program, files=files_of(request))
         named = [(f"program:{program.name}", "", program)]
     else:
         named = [
@@ -158,6 +161,11 @@ def make_plan(
         for mechanism in mechanisms
     )
     return Plan(cells, runs, iterations, request.seed, page_size, pace)
+
+
+def files_of(request: Request) -> dict[str, Path]:
+    """Where the files of the user's own program are."""
+    return {name: Path(path) for name, path in request.files}
 
 
 def repetitions(request: Request, clock: Clock) -> tuple[int, int]:

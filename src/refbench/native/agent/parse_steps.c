@@ -22,7 +22,7 @@
 const char *const verb_names[VERBS] = {
 	"phase", "measure", "map", "map-anonymous", "unmap", "touch", "handout", "expect", "advise",
 	"protect", "lock", "unlock", "remap", "kernel-reads", "kernel-writes", "reference",
-	"settle", "kernel-log", "repeat", "fork", "parallel", "threads",
+	"settle", "kernel-log", "execute", "repeat", "fork", "parallel", "threads",
 };
 
 struct word {
@@ -142,6 +142,11 @@ static int name(struct parser *p, const char *word, char table[][NAME_SIZE], int
 	return 0;
 }
 
+int parse_label(struct parser *p, const char *word, int *out)
+{
+	return name(p, word, program.labels, &program.label_count, out);
+}
+
 static int parse_phase(struct parser *p, struct step *s)
 {
 	s->choice = -1;
@@ -154,7 +159,7 @@ static int parse_measure(struct parser *p, struct step *s)
 {
 	if (parse_only(p, 1))
 		return -1;
-	return name(p, p->words[1], program.labels, &program.label_count, &s->choice);
+	return parse_label(p, p->words[1], &s->choice);
 }
 
 static int parse_map(struct parser *p, struct step *s)
@@ -300,9 +305,10 @@ int parse_step(struct parser *p, struct step *s)
 		[V_LOCK] = parse_range, [V_UNLOCK] = parse_range, [V_REMAP] = parse_remap,
 		[V_KERNEL_READS] = parse_kernel, [V_KERNEL_WRITES] = parse_kernel,
 		[V_REFERENCE] = parse_word, [V_SETTLE] = parse_word, [V_KERNEL_LOG] = parse_word,
+		[V_EXECUTE] = parse_execute,
 	};
 
-	for (uint8_t i = 0; i <= V_KERNEL_LOG; i++) {
+	for (uint8_t i = 0; i <= V_EXECUTE; i++) {
 		if (strcmp(verb_names[i], p->words[0]))
 			continue;
 		s->verb = i;

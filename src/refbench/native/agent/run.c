@@ -147,7 +147,7 @@ static int run_unseen(const struct task *task, const struct step *s)
 
 	switch (s->verb) {
 	case V_MEASURE:
-		memory_measure(s->choice);
+		memory_measure(s->choice, 0);
 		rc = 0;
 		break;
 	case V_EXPECT:
@@ -205,6 +205,8 @@ static int step_run(const struct task *task, uint32_t at)
 		return remap_run(s);
 	case V_REFERENCE:
 		return reference_run(s);
+	case V_EXECUTE:
+		return execute_run(s);
 	case V_REPEAT:
 		return repeat_run(task, at);
 	case V_FORK:
@@ -276,6 +278,7 @@ int sample_run(void)
 	memset(shared->memory, 0, sizeof(shared->memory));
 	atomic_store(&shared->observed, 0);
 	merging_forget();
+	execute_forget();
 	if (area_note_setup(false))
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, errno,
 				 "/proc/self/maps cannot be read");
@@ -283,7 +286,7 @@ int sample_run(void)
 	if (memory_start())
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, 0,
 				 "/proc/self/clear_refs cannot be written");
-	memory_measure(0);
+	memory_measure(0, 0);
 	phase_enter(PHASE_SETUP);
 	rc = set_up();
 	phase_enter(-1);

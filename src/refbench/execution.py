@@ -1,0 +1,86 @@
+"""What goes to the target with a program that executes real ones, and what the agent is told.
+
+The cell's mechanism serves the executed program through an interposed allocator; the agent maps
+nothing itself and goes by ``anon``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refbench.linking import libraries, loader_of
+from refbench.program import Program, executed
+from refbench.words import Cell
+
+if TYPE_CHECKING:
+    from refbench.allocators import Preload
+
+AGENT_MECHANISM = "anon"
+"""What the agent itself runs under."""
+_ALWAYS = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+_PLACE = re.compile(r"@([A-Za-z0-9][A-Za-z0-9._-]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """The files that travel, and the variables of the executed program."""
+
+    loader: Path
+    libraries: tuple[Path, ...]
+    """What the program, its files and the preloaded objects are linked with."""
+    files: Mapping[str, Path]
+    """Of the program, by name."""
+    preload: Preload
+    environment: Mapping[str, str]
+
+    def arguments(self, put: Callable[[Path], str]) -> list[str]:
+        """The agent's arguments; ``put`` brings a file over and gives its place there."""
+        places = {name: put(path) for name, path in self.preload.files.items()}
+        given = {name: _with_places(text, places) for name, text in self.environment.items()}
+        if self.preload.preload:
+            # Inherited, so that what the program itself executes has the allocator, too.
+            given["LD_PRELOAD"] = ":".join(places[name] for name in self.preload.preload)
+        argv = ["--loader", put(self.loader)]
+        if self.libraries:
+            argv += ["--libraries", ":".join(map(put, self.libraries))]
+        for name, path in self.files.items():
+            argv += ["--file", f"{name}={put(path)}"]
+        for name, value in given.items():
+            argv += ["--environment", f"{name}={value}"]
+        return argv
+
+
+def executes(program: Program) -> bool:
+    """Whether a program executes others."""
+    return next(executed(program.steps), None) is not None
+
+
+def plan_execution(cell: Cell, arch: str) -> Execution:
+    """What ``cell``, whose program executes others, needs on a target of ``arch``.
+
+    :raises Unsupported: when its mechanism or its files are not for that.
+    """
+    from refbench.allocators import preload
+
+    program = cell.program
+    first = next(executed(program.steps))
+    loader = loader_of(program.files[first.file], arch)
+    for step in executed(program.steps):
+        loader_of(program.files[step.file], arch)
+    under = preload(cell.mechanism, cell.pattern, arch)
+    return Execution(
+        loader=loader,
+        libraries=libraries(loader, (*program.files.values(), *under.files.values())),
+        files=program.files,
+        preload=under,
+        environment={**_ALWAYS, **under.environment, **program.environment},
+    )
+
+
+def _with_places(text: str, places: Mapping[str, str]) -> str:
+    """``@name`` of a file that travels becomes its place."""
+    return _PLACE.sub(lambda match: places.get(match[1], match[0]), text)
