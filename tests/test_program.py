@@ -130,7 +130,7 @@ def test_text_reads_back(program: Program) -> None:
 def test_every_case_reads_back() -> None:
     for case in registry().cases.values():
         program = registry().workload(case.workload).program(case.workload, 4096)
-        assert parse(program.text()) == program
+        assert parse(program.text(), files=program.files) == program
 
 
 def test_comments_and_hexadecimal() -> None:

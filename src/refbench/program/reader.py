@@ -106,9 +106,9 @@ class _Parser:
         return {name: path}
 
     def variable(self, words: list[str]) -> dict[str, str]:
-        name, _, value = self.only(words, 1)[0].partition("=")
+        name, equals, value = self.only(words, 1)[0].partition("=")
         text = executing.unquoted(value)
-        if not executing.VARIABLE.match(name) or text is None:
+        if not executing.VARIABLE.match(name) or not equals or text is None:
             raise self.fail("environment is followed by NAME=VALUE")
         return {name: text}
 
