@@ -19,7 +19,13 @@ from refbench.backend import Answer, Channel
 from refbench.cache import file_digest
 from refbench.closing import Closing
 from refbench.errors import BackendError, CellError, NoAnswer, Transient, Unsupported
-from refbench.execution import AGENT_MECHANISM, Execution, executes, plan_execution
+from refbench.execution import (
+    AGENT_MECHANISM,
+    Execution,
+    executes,
+    plan_execution,
+    refuse_other_memory,
+)
 from refbench.housekeeping import SessionState
 from refbench.plugins import registry
 from refbench.program import Program
@@ -164,6 +170,7 @@ class AgentSession(Closing):
             answer = self._channel.run(argv, max(end - time.monotonic(), 0.0))
             self.judge(answer)
             report = parse(answer, samples=iterations + 1)
+            refuse_other_memory(cell.program, report.samples)
             wall = time.monotonic_ns() - began
         except ConnectionError as error:
             lost = NoAnswer(f"The connection to the target was lost: {error}.")

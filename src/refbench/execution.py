@@ -7,13 +7,15 @@ nothing itself and goes by ``anon``.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refbench.errors import Unsupported
 from refbench.linking import libraries, loader_of
 from refbench.program import Program, executed
+from refbench.samples import Sample
 from refbench.words import Cell
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 AGENT_MECHANISM = "anon"
 """What the agent itself runs under."""
+PRIVATE, SUPPLIED = "private-bytes", "private-supplied-bytes"
+"""What the interposed allocator reports of an executed program at its end."""
 _ALWAYS = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
 _PLACE = re.compile(r"@([A-Za-z0-9][A-Za-z0-9._-]*)")
 
@@ -79,6 +83,26 @@ def plan_execution(cell: Cell, arch: str) -> Execution:
         preload=under,
         environment={**_ALWAYS, **under.environment, **program.environment},
     )
+
+
+def refuse_other_memory(program: Program, samples: Iterable[Sample]) -> None:
+    """Say no to samples in which too little of an executed program's memory is the mechanism's.
+
+    The allocator reports both sizes when the program ends; what no allocator of ours served is
+    not judged.
+
+    :raises Unsupported: with the share that there was.
+    """
+    least = max((step.supplied for step in executed(program.steps)), default=0)
+    for sample in samples:
+        private = sample.values.get(PRIVATE, 0)
+        supplied = sample.values.get(SUPPLIED, private)
+        if 100 * supplied < least * private:
+            raise Unsupported(
+                f"The mechanism supplied {100 * supplied / private:.1f} % of the program's private "
+                f"memory ({supplied} of {private} bytes), and {least} % is the least that counts.",
+                remedy="Look at what maps memory beside malloc: strace -e trace=%memory.",
+            )
 
 
 def _with_places(text: str, places: Mapping[str, str]) -> str:

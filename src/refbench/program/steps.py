@@ -226,12 +226,14 @@ class Execute:
 
     ``file`` and arguments such as ``@NAME`` name files of :attr:`Program.files`; such an
     argument becomes the file's place on the target. ``seconds`` is about how long it takes, for
-    the estimate alone: it is no part of the program.
+    the estimate alone, and ``supplied`` the least percentage of its private memory that must come
+    from the mechanism for a run to count: neither is a part of the program.
     """
 
     file: str
     arguments: tuple[str, ...] = ()
     seconds: float = field(default=1.0, compare=False)
+    supplied: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

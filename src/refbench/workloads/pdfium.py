@@ -14,6 +14,8 @@ from refbench.grammar import Option, Spec, Values
 from refbench.program import Execute, Phase, Program
 from refbench.words import Case, Workload
 
+SUPPLIED = 95
+"""Percent of the process's private memory that must come from the mechanism."""
 _RANGE = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?\Z", re.ASCII)
 _STARTING = 0.1
 _PAGE = 0.02
@@ -34,7 +36,7 @@ def _program(values: Values, _page_size: int) -> Program:
         "pdfium",
         (
             Phase("render"),
-            Execute("render", arguments, _STARTING + _PAGE * count),
+            Execute("render", arguments, _STARTING + _PAGE * count, SUPPLIED),
             Phase(),
         ),
         files={"render": render.program, "libpdfium.so": render.library, "document.pdf": path},
