@@ -17,11 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from refbench.cache import Cache, file_digest
 from refbench.errors import BackendError
 
 _URI = re.compile(r"^'[^']+' (\S+)_(\S+)_\w+\.deb (\d+) SHA256:([0-9a-f]{64})", re.MULTILINE)
 _LAST = 3
+_NOTE = "package.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,10 @@ class Apt:
 
         :raises BackendError: when there is none.
         """
-        if not renew and (found := self._look(package)):
+        if not renew and (found := self.look(package)):
             return found
         self._own_lists(package)
-        if found := self._look(package):
+        if found := self.look(package):
             return found
         raise BackendError(
             f"apt knows no package {package.asked}: the distributions that it is set up for "
@@ -94,7 +97,7 @@ class Apt:
         done = self._download(offer)
         if done.returncode and not self._options:
             self._own_lists(offer.package)  # lists that are too old name a version that is gone
-            renewed = self._look(offer.package) or offer
+            renewed = self.look(offer.package) or offer
             self.cache.progress(f"fetching {renewed.name} {renewed.revision}", None)
             done, offer = self._download(renewed), renewed
         files = sorted(self.folder.glob("*.deb"))
@@ -107,7 +110,8 @@ class Apt:
             )
         return files[0]
 
-    def _look(self, package: Package) -> Offer | None:
+    def look(self, package: Package) -> Offer | None:
+        """What apt would fetch by the lists that it has; ``None`` when that is nothing."""
         done = self._run(["download", "--print-uris", package.asked])
         match = _URI.search(done.stdout)
         if done.returncode or match is None:
@@ -184,6 +188,80 @@ def unpack(file: Path, directory: Path) -> None:
             f"The package {file.name} cannot be unpacked: {done.stderr.strip()}",
             remedy="Try again, or fetch the package anew.",
         )
+
+
+class _Note(msgspec.Struct, frozen=True):
+    """What is kept beside a package's files."""
+
+    package: str
+    arch: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The files that were taken from a package."""
+
+    path: Path
+    """The directory that they are in."""
+    package: str
+    revision: str
+
+
+def keep(cache: Cache, kind: str, choice: Sequence[Package], wanted: Sequence[str]) -> Kept:
+    """The files ``wanted`` (patterns below the package's root; one match each) of the first
+    package of ``choice`` that apt has, from the cache or fetched now.
+
+    What is in the cache is used again, so that one machine goes on with one version.
+
+    :raises BackendError: when apt cannot get any, or it has no such file.
+    :raises StorageError: when the cache cannot be written.
+    """
+    if found := _newest(cache, kind, choice[0].arch):
+        return found
+    with apt(cache, choice[0]) as packages:
+        offer = _first_offer(packages, choice)
+        inputs = [offer.package.asked, offer.revision, offer.digest, *wanted]
+
+        def take(directory: Path) -> None:
+            with cache.temporary("unpacked") as root:
+                unpack(packages.fetch(offer), root)
+                for pattern in wanted:
+                    shutil.copy(_only(root, pattern, offer.name), directory)
+            note = _Note(offer.name, offer.package.arch, offer.revision)
+            (directory / _NOTE).write_bytes(msgspec.json.encode(note))
+
+        return Kept(cache.get(kind, inputs, take), offer.name, offer.revision)
+
+
+def _first_offer(packages: Apt, choice: Sequence[Package]) -> Offer:
+    for package in choice[:-1]:
+        if found := packages.look(package):
+            return found
+    return packages.offer(choice[-1])
+
+
+def _newest(cache: Cache, kind: str, arch: str) -> Kept | None:
+    found: list[tuple[int, Kept]] = []
+    for path in (cache.root / kind).glob(f"*/{_NOTE}"):
+        try:
+            note = msgspec.json.decode(path.read_bytes(), type=_Note)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if note.arch == arch:
+            kept = Kept(path.parent, note.package, note.revision)
+            found.append((path.stat().st_mtime_ns, kept))
+    return max(found, key=lambda item: item[0])[1] if found else None
+
+
+def _only(root: Path, pattern: str, package: str) -> Path:
+    found = sorted(root.glob(pattern))
+    if not found:
+        raise BackendError(
+            f"The package {package} holds no {pattern}.",
+            remedy="It is not the package that refbench knows; report its version.",
+        )
+    return found[0]
 
 
 def _failure(what: str, package: Package, done: subprocess.CompletedProcess[str]) -> BackendError:
