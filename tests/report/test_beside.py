@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from refbench.errors import UsageError
 from refbench.plugins import registry
-from refbench.published import EXPERIMENTS, V4, V4_MICROBENCH, Expectation, Experiment
+from refbench.published import EXPERIMENTS, PDFIUM, V1, V4, V4_MICROBENCH, Expectation, Experiment
 from refbench.report import beside_html, beside_text, html
 from refbench.report.beside import Reproduction, Verdict, beside, judge, part_of, ratio
 from refbench.samples import (
@@ -94,6 +95,34 @@ def test_the_published_figures_are_those_of_the_letters() -> None:
     assert V4_MICROBENCH.letters == (V4,)
     assert V4.date == "2021-06-19"
     assert V4_MICROBENCH.runs == 10
+
+
+def test_the_published_figures_of_pdfium_are_those_of_the_letters() -> None:
+    (part,) = PDFIUM.parts
+    assert [(line.letter.version, line.mechanism, line.seconds, line.peak) for line in part.lines] \
+        == [
+        ("v1", "anon", "2.237081", 107088),
+        ("v1", "memset", "2.252241", 112180),
+        ("v1", "refpage", "2.251220", 103504),
+        ("v3", "refpage", "2.243786", 107128),
+    ]  # fmt: skip
+    assert PDFIUM.runs == 100
+    assert V1.message == "20200731203241.50427-1-pcc@google.com"
+    # The letter's own words: "an RSS impact of 5% for memset versus anon".
+    memset, anon = part.lines[1].figure("hwm"), part.lines[0].figure("hwm")
+    assert memset is not None
+    assert anon is not None
+    about = next(one for one in PDFIUM.expectations if one.over == "memset")
+    assert about.low < memset / anon < about.high
+
+
+def test_the_source_of_pdfiums_figures_says_so(repository: Path) -> None:
+    """The table of the letter, as the manual quotes it."""
+    page = (repository / "docs" / "reproduce.md").read_text()
+    for part in PDFIUM.parts:
+        for line in part.lines:
+            assert line.seconds in page
+            assert f"{line.peak} KiB" in page
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from click.core import ParameterSource
@@ -21,7 +21,7 @@ from refbench.cli.options import (
 )
 from refbench.cli.places import ROOT, Place, find_journal, new_place, read_journal, unfinished
 from refbench.cli.screen import Screen, with_screen
-from refbench.errors import StorageError, UsageError
+from refbench.errors import RefbenchError, StorageError, UsageError
 from refbench.journal import Header, Journal
 from refbench.plan import AHEAD_OF_KERNELS, BENCH_MECHANISMS, Request
 from refbench.plugins import Registry, registry
@@ -43,7 +43,7 @@ Examples:
   refbench reproduce v4 --quick               this machine, a tenth of the repetitions
   refbench reproduce v4 -b qemu -m anon,memset,refpage
   refbench reproduce pdfium -b host -b qemu
-  refbench reproduce pdfium --pages 1-5 --runs 6
+  refbench reproduce pdfium -p pdf=DDI0487F_b_armv8_arm.pdf
   refbench reproduce v4 --resume              go on where it was interrupted
   refbench reproduce v4 --journal reports/A   measure nothing, print it again
 
@@ -119,7 +119,8 @@ def command(
     was published beside it.
 
     A guest is booted three times. The journal is one of `refbench run`: it can be reported,
-    compared and resumed like any other.
+    compared and resumed like any other. Ends with 1 when the variants have not done the same
+    work: their bitmaps differ.
     """
     order = _Order(screen, EXPERIMENTS[name], markdown)
     if resume is not None and journal is not None:
@@ -198,13 +199,33 @@ def _answer(
     files = {} if place is None else _write(order.experiment, place, measurements, found, text)
     if order.screen.json:
         order.screen.emit(_document(order.experiment, found, journal, files, outcome))
-        return
-    click.echo(text, nl=False)
-    if order.markdown:
-        return
-    order.screen.say()
-    for what, path in (*files.items(), ("journal", journal)):
-        order.screen.say(f"{what + ':':10}{path}")
+    else:
+        click.echo(text, nl=False)
+    if not (order.markdown or order.screen.json):
+        order.screen.say()
+        for what, path in (*files.items(), ("journal", journal)):
+            order.screen.say(f"{what + ':':10}{path}")
+    _same_work(found)
+
+
+class _Different(RefbenchError):
+    """The variants have not drawn the same."""
+
+    kind: ClassVar[str] = "different"
+
+
+def _same_work(found: Sequence[Reproduction]) -> None:
+    """:raises _Different: when bitmaps differ: then the times compare different work."""
+    for one in found:
+        for table in one.tables:
+            if table.bitmaps is not None and not table.bitmaps.identical:
+                names = ", ".join(table.bitmaps.different)
+                raise _Different(
+                    f"On {one.environment.target} the bitmaps under {names} are not those of the"
+                    " others.",
+                    remedy="Something reads memory that it has not written, or the document is "
+                    "not the same: `refbench check` asks the mechanism.",
+                )
 
 
 def _document(

@@ -15,18 +15,23 @@ import msgspec
 import numpy as np
 
 from refbench import metrics, statistics
-from refbench.errors import UsageError
+from refbench.errors import BackendError, UsageError
 from refbench.grammar import Option, Spec, resolve
 from refbench.metrics import Metric
 from refbench.plugins import Registry
 from refbench.published import Expectation, Experiment, Line, Part
+from refbench.report.renderings import Bitmaps, bitmaps, refusal, share
 from refbench.report.summary import BELOW, CONFIDENCE, Figure, figure_of
 from refbench.samples import Environment, Failure, Measurement
 from refbench.statistics import Interval
-from refbench.words import Clock
+from refbench.words import Cell, Clock, Pattern
 
 BASES = ("anon", "memset")
 """What every mechanism is divided by: memory without a pattern, and filled memory."""
+
+
+DOCUMENT = "pdf"
+"""The option that names a workload's input."""
 
 
 class Verdict(str, Enum):
@@ -48,6 +53,8 @@ class Row:
     failure: Failure | None
     runs: int
     boots: int
+    share: float | None = None
+    """See :func:`refbench.report.renderings.share`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class Table:
     published_ratios: Mapping[str, tuple[float | None, ...]]
     """By metric, one for each line of ``published``: its figure over the base variant's."""
     rows: tuple[Row, ...]
+    bitmaps: Bitmaps | None = None
 
     def row(self, mechanism: str) -> Row | None:
         """The row of a mechanism that has a result."""
@@ -188,8 +196,8 @@ def _reproduction(
     )
     differences = dict.fromkeys(
         text
-        for place, workload in cells
-        for text in _differences(registry, experiment.parts[place], workload)
+        for (place, _), members in cells.items()
+        for text in _differences(registry, experiment.parts[place], members[0])
     )
     judged = [
         _judged(expectation, table, environment)
@@ -202,10 +210,17 @@ def _reproduction(
 def _table(
     experiment: Experiment, part: Part, workload: str, members: Sequence[Measurement]
 ) -> Table:
-    by_name = {member.cell.mechanism: member for member in members}
+    by_name = {member.cell.mechanism: member for member in members if refusal(member) is None}
     rows = [_row(experiment, member, by_name) for member in members]
     rows.sort(key=_order)
-    return Table(part.title, workload, part.lines, _published_ratios(experiment, part), tuple(rows))
+    return Table(
+        part.title,
+        workload,
+        part.lines,
+        _published_ratios(experiment, part),
+        tuple(rows),
+        bitmaps(members),
+    )
 
 
 def _order(row: Row) -> tuple[bool, int, str]:
@@ -216,7 +231,8 @@ def _order(row: Row) -> tuple[bool, int, str]:
 
 def _row(experiment: Experiment, member: Measurement, by_name: Mapping[str, Measurement]) -> Row:
     figures, ratios = {}, {}
-    for name in experiment.metrics:
+    failure = member.failure or refusal(member)
+    for name in experiment.metrics if failure is None else ():
         figure = figure_of(member, metrics.find(name))
         if figure is None:
             continue
@@ -227,7 +243,8 @@ def _row(experiment: Experiment, member: Measurement, by_name: Mapping[str, Meas
             if base in by_name and (interval := ratio(member, by_name[base], name)) is not None
         }
     boots = len({run.boot for run in member.good})
-    return Row(member.cell.mechanism, figures, ratios, member.failure, len(member.good), boots)
+    runs = 0 if failure else len(member.good)
+    return Row(member.cell.mechanism, figures, ratios, failure, runs, boots, share(member))
 
 
 def _published_ratios(experiment: Experiment, part: Part) -> Mapping[str, tuple[float | None, ...]]:
@@ -247,12 +264,41 @@ def _judged(expectation: Expectation, table: Table, environment: Environment) ->
     return judge(expectation, found, runs=runs, counts=Clock(environment.clock).counts)
 
 
-def _differences(registry: Registry, part: Part, workload: str) -> Iterable[str]:
-    """Parameters that are not those of the published program."""
+def _differences(registry: Registry, part: Part, member: Measurement) -> Iterable[str]:
+    """What makes it another program, or another input, than the published one."""
+    workload = member.cell.workload
     published, measured = _values(registry, part.workload), _values(registry, workload)
-    for key, value in measured.items():
-        if value != published[key]:
-            yield f"{key} is {value}, published was {published[key]}"
+    for option in registry.workload(Spec.parse(workload, what="workload")).options:
+        value, wanted = measured[option.name], published[option.name]
+        if value != wanted and option.kind != "path":
+            yield f"{option.name} is {value}, published was {wanted}"
+    if part.document and not _is_original(registry, member):
+        own = measured[DOCUMENT] or "one that refbench generates"
+        yield f"the document is {own}, published was {part.document}"
+
+
+def _is_original(registry: Registry, member: Measurement) -> bool:
+    """Whether the published document was rendered: it is recognised by its digest, and the
+    program that was measured holds it."""
+    from refbench.pdfium.document import document, verdict
+
+    spec = Spec.parse(member.cell.workload, what="workload")
+    workload = registry.workload(spec)
+    try:
+        path = document(resolve(spec, workload.options, what="workload").text(DOCUMENT))
+        if verdict(path) != "reproduced":
+            return False
+        program = workload.program(spec, member.environment.page_size)
+    except (UsageError, BackendError):
+        return False
+    cell = Cell(
+        member.cell.workload,
+        Spec.parse(member.cell.mechanism, what="mechanism"),
+        Pattern(member.cell.pattern),
+        program,
+        thp=member.cell.thp,
+    )
+    return cell.key == member.cell.key
 
 
 def _values(registry: Registry, workload: str) -> Mapping[str, object]:

@@ -28,6 +28,7 @@ def section(experiment: Experiment, reproductions: Sequence[Reproduction]) -> st
             number=beside_text.number,
             ratio=beside_text.interval,
             said=beside_text.said,
+            program=beside_text.of_the_program,
             verdict=beside_text.verdict,
         )
     )

@@ -13,6 +13,7 @@ from refbench.published import KIB, Experiment, Line
 from refbench.report import units
 from refbench.report.beside import BASES, Judged, Reproduction, Row, Table
 from refbench.report.markdown import wrap
+from refbench.report.renderings import LEAST_SHARE
 from refbench.report.summary import BELOW, Figure
 from refbench.samples import Failure
 from refbench.statistics import Interval
@@ -24,6 +25,8 @@ GAP = "  "
 NAME = 16
 """Columns of a mechanism's name; a longer one has a line of its own."""
 NOTHING = "-"
+PAGES_NAMED = 5
+"""Of the pages whose bitmaps differ."""
 ITSELF = ("1", NOTHING)
 """A ratio to itself has no interval."""
 SAME = "same"
@@ -138,8 +141,44 @@ def _table(experiment: Experiment, found: Reproduction, table: Table) -> list[st
         lines += [f"### {title[0].upper()}{title[1:]}: {table.title}", ""]
         if at < 2:
             lines += [*_published(experiment, found, table, name), ""]
-        lines += [*_every(found, table, name), ""]
+        if any(row.figures for row in table.rows):
+            lines += [*_every(found, table, name), ""]
+    if said := of_the_program(table):
+        lines += ["### What the program said", ""]
+        for sentence in said:
+            lines += wrap(f"- {sentence}", indent="  ")
+        lines.append("")
     return lines
+
+
+def of_the_program(table: Table) -> list[str]:
+    """Sentences on the bitmaps, and on whose memory was used; none of a workload without."""
+    sentences = []
+    drawn = table.bitmaps
+    if drawn is not None:
+        what = f"{drawn.renderings} renderings of {drawn.pages} pages under {drawn.mechanisms}"
+        what += f" mechanism{'s' if drawn.mechanisms > 1 else ''}"
+        if drawn.identical:
+            sentences.append(f"The bitmaps are byte-identical: {what}.")
+        else:
+            pages = ", ".join(map(str, drawn.different_pages[:PAGES_NAMED]))
+            more = len(drawn.different_pages) - PAGES_NAMED
+            pages += f" and {more} more" if more > 0 else ""
+            sentences.append(
+                f"The bitmaps differ: {what}; page {pages} under {', '.join(drawn.different)}."
+            )
+    shares = [
+        (row.share, row.mechanism)
+        for row in table.rows
+        if row.share is not None and row.failure is None
+    ]
+    if shares:
+        least, name = min(shares)
+        sentences.append(
+            f"Of the program's private memory the mechanism supplied {least:.1%} at least "
+            f"({name}); below {LEAST_SHARE:.0%} a result is refused."
+        )
+    return sentences
 
 
 def _published(
