@@ -189,7 +189,8 @@ bool rb_start(void)
 	return true;
 }
 
-__attribute__((constructor)) static void construct(void)
+/* Before jemalloc's own constructor, which would take its settings as they are by then. */
+__attribute__((constructor(101))) static void construct(void)
 {
 	(void)rb_start();
 }
