@@ -10,16 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from refbench.errors import Unsupported
+from refbench.allocators import Preload, preload
+from refbench.errors import BackendError, Unsupported
 from refbench.linking import libraries, loader_of
 from refbench.program import Program, executed
 from refbench.samples import Sample
 from refbench.words import Cell
-
-if TYPE_CHECKING:
-    from refbench.allocators import Preload
 
 AGENT_MECHANISM = "anon"
 """What the agent itself runs under."""
@@ -68,14 +65,16 @@ def plan_execution(cell: Cell, arch: str) -> Execution:
 
     :raises Unsupported: when its mechanism or its files are not for that.
     """
-    from refbench.allocators import preload
-
     program = cell.program
     first = next(executed(program.steps))
     loader = loader_of(program.files[first.file], arch)
     for step in executed(program.steps):
         loader_of(program.files[step.file], arch)
-    under = preload(cell.mechanism, cell.pattern, arch)
+    try:
+        under = preload(cell.mechanism, cell.pattern, arch)
+    except BackendError as error:
+        # One allocator that is not to be had is no reason to give up the others.
+        raise Unsupported(error.message, remedy=error.remedy) from error
     return Execution(
         loader=loader,
         libraries=libraries(loader, (*program.files.values(), *under.files.values())),
