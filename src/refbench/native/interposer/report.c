@@ -17,7 +17,9 @@ struct shares {
 	uint64_t supplied;		/* of that, in memory of the mechanism */
 };
 
-static const char *const private_fields[] = { "Private_Clean:", "Private_Dirty:", "Swap:" };
+/* Clean pages of files, the text of libraries, are the page cache's and not the process's. */
+static const char *const private_fields[] = { "Private_Dirty:", "Swap:", "Private_Clean:" };
+#define PRIVATE_ANYWHERE 2
 
 /* One line of smaps: the beginning of a mapping, or a number of it. */
 static void take_line(const char *line, bool *ours, struct shares *shares)
@@ -34,6 +36,8 @@ static void take_line(const char *line, bool *ours, struct shares *shares)
 
 		if (strncmp(line, private_fields[i], length) ||
 		    sscanf(line + length, "%" SCNu64, &number) != 1)
+			continue;
+		if (!*ours && i >= PRIVATE_ANYWHERE)
 			continue;
 		shares->private_bytes += number * 1024;
 		shares->supplied += *ours ? number * 1024 : 0;
