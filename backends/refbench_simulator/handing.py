@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from refbench import program as p
 from refbench_simulator import rules, storing, touching
-from refbench_simulator.content import PATTERN, ZERO
+from refbench_simulator.content import PATTERN
 from refbench_simulator.mechanism import Model, indices
 from refbench_simulator.model.machine import Trapped
 from refbench_simulator.model.space import AddressSpace, Pte
@@ -21,14 +21,10 @@ Index = NDArray[np.int64]
 
 
 def is_filled(model: Model, past: p.Past) -> bool:
-    """Whether the allocator stores anything: docs/program-format.md, handout."""
-    match past:
-        case "reused":
-            return model.applies_pattern or model.fills_at_malloc
-        case "zeroed":
-            return model.applies_pattern and not model.fills_at_malloc
-        case "fresh":
-            return model.fills_at_malloc
+    """Whether the allocator fills it: docs/program-format.md, handout."""
+    if not model.applies_pattern or model.fills_at_malloc:
+        return model.fills_at_malloc
+    return past == "reused" or (past == "purged" and not model.purge_restores)
 
 
 def hand_out(space: AddressSpace, model: Model, step: p.Handout) -> Trapped | None:
@@ -53,15 +49,15 @@ def _put(space: AddressSpace, rows: Index, step: p.Handout) -> None:
     first = columns.page[own] * size
     whole = (first >= start) & (columns.last[own] * size <= end)
     shown = space.folio[own[whole]]
-    folios.content[shown] = ZERO if step.past == "zeroed" else PATTERN
+    folios.content[shown] = PATTERN
     folios.home[shown] = columns.page[own[whole]]
     for row in own[~whole].tolist():
-        _put_part(space, row, start, end, zeroes=step.past == "zeroed")
+        _put_part(space, row, start, end)
 
 
-def _put_part(space: AddressSpace, row: int, start: int, end: int, *, zeroes: bool) -> None:
+def _put_part(space: AddressSpace, row: int, start: int, end: int) -> None:
     contents, folios, size = space.machine.contents, space.machine.folios, space.rows.page_size
-    new = contents.base(ZERO if zeroes else PATTERN)
+    new = contents.base(PATTERN)
     if (new == new[0]).all():
         stamp = Stamp(start, end - start, 1, end - start, end, int(new[0]))
         storing.put(space, np.array([row]), stamp)

@@ -160,8 +160,12 @@ class Interpreter:
         if region.size:
             raise _fail(node, "the region is mapped already")
         rows = self.machine.rows.between(step.region, 0, step.size)
-        self.process.model.map(self.process.space, rows, populate=step.populate)
-        region.size, region.by_mechanism = step.size, True
+        model = self.process.model
+        if step.plain:
+            model.map_anonymous(self.process.space, rows, populate=False)
+        else:
+            model.map(self.process.space, rows, populate=step.populate)
+        region.size, region.by_mechanism = step.size, not step.plain
 
     def _map_anonymous(self, node: Node, step: p.MapAnonymous) -> None:
         region, after = self.process.region(step.region), self.process.region(step.after)

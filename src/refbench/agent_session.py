@@ -29,6 +29,7 @@ from refbench.execution import (
 from refbench.housekeeping import SessionState
 from refbench.plugins import registry
 from refbench.program import Program
+from refbench.program.executing import hands_out
 from refbench.protocol import AgentInfo, MechanismInfo, Report, failure_of, parse
 from refbench.samples import Run
 from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock
@@ -203,7 +204,9 @@ class AgentSession(Closing):
 
     def _argv(self, cell: Cell, iterations: int) -> list[str]:
         execution = self._execution(cell) if executes(cell.program) else None
-        if execution is None and registry().mechanism(cell.mechanism).only_executed:
+        known = registry().mechanism(cell.mechanism)
+        replayed = bool(known.sources) and hands_out(cell.program.steps)
+        if execution is None and known.only_executed and not replayed:
             raise Unsupported(
                 f"{cell.mechanism.name} is an allocator: it serves programs that are executed.",
                 remedy="Take a workload that executes one, such as pdfium.",

@@ -77,6 +77,11 @@ def executed(steps: Iterable[s.Step]) -> Iterator[s.Execute]:
             yield from executed(step.body)
 
 
+def hands_out(steps: Iterable[s.Step]) -> bool:
+    """Whether a program replays an allocator, which a mechanism that fills at malloc needs."""
+    return any(isinstance(step, s.Handout) for step in _everything(steps))
+
+
 def complaint(steps: Iterable[s.Step], *, names: Iterable[str]) -> str:
     """What is wrong with a program's ``execute`` steps; empty: nothing.
 

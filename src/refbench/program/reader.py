@@ -234,9 +234,10 @@ def _measure(p: _Parser, words: list[str]) -> s.Step:
 
 
 def _map(p: _Parser, words: list[str]) -> s.Step:
-    populate = p.flag(words, "populate")
+    plain = p.flag(words, "plain")
+    populate = not plain and p.flag(words, "populate")
     p.only(words, 2)
-    return s.Map(p.region(words[0]), p.number(words[1], least=1), populate)
+    return s.Map(p.region(words[0]), p.number(words[1], least=1), populate, plain)
 
 
 def _map_anonymous(p: _Parser, words: list[str]) -> s.Step:

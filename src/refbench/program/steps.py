@@ -43,9 +43,9 @@ ADVICE = (
     "unmergeable",
     "willneed",
 )
-Past = Literal["fresh", "reused", "zeroed"]
-"""What memory that an allocator hands out was before: never handed out since its backing was
-mapped or purged, or handed out and freed; or it is fresh and has to read as zero."""
+Past = Literal["fresh", "reused", "purged"]
+"""What memory that an allocator hands out was before: mapped and nothing else, handed out and
+freed, or given back to the kernel with MADV_DONTNEED."""
 Content = Literal["pattern", "zero"] | int
 """What a byte should read as: the cell's pattern, zero, or one given byte."""
 
@@ -66,11 +66,13 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Map ``size`` bytes as ``region`` with the cell's mechanism and pattern."""
+    """Map ``size`` bytes as ``region`` with the cell's mechanism and pattern; ``plain``: as
+    anonymous memory, whatever these are."""
 
     region: int
     size: int
     populate: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,9 @@ def _dump_step(step: s.Step) -> Iterator[str]:
             yield f"phase {name or '-'}"
         case s.Measure(label):
             yield f"measure {label}"
-        case s.Map(region, size, populate):
-            yield f"map {region} {size}" + (" populate" if populate else "")
+        case s.Map(region, size, populate, plain):
+            how = (" populate" if populate else "") + (" plain" if plain else "")
+            yield f"map {region} {size}{how}"
         case s.MapAnonymous(region, size, after):
             yield f"map-anonymous {region} {size} {after}"
         case s.Unmap(region, offset, length):

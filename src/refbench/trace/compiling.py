@@ -25,8 +25,8 @@ from refbench.trace.writer import Row, events_of, write_trace
 
 PHASE = "replay"
 """The phase of everything but the last unmapping."""
-_AGAIN = {"fresh": Kind.AGAIN_FRESH, "reused": Kind.AGAIN_REUSED, "zeroed": Kind.AGAIN_ZEROED}
-_BLOCK = {"fresh": Kind.BLOCK_FRESH, "reused": Kind.BLOCK_REUSED, "zeroed": Kind.ZEROED_FRESH}
+_AGAIN = {"fresh": Kind.AGAIN_FRESH, "reused": Kind.AGAIN_REUSED, "purged": Kind.AGAIN_PURGED}
+_BLOCK = {"fresh": Kind.BLOCK_FRESH, "reused": Kind.BLOCK_REUSED, "purged": Kind.BLOCK_FRESH}
 
 
 def compile_trace(trace: Trace, page_size: int, *, name: str) -> p.Program:
@@ -61,8 +61,8 @@ def compile_trace(trace: Trace, page_size: int, *, name: str) -> p.Program:
 
 def _step(one: Operation, page_size: int) -> p.Step | None:
     match one:
-        case Mapped(region, size):
-            return p.Map(region, size)
+        case Mapped(region, size, zero):
+            return p.Map(region, size, plain=zero)
         case Unmapped(region, offset, length):
             return p.Unmap(region, offset, length)
         case Purged(region, offset, length):
@@ -115,8 +115,8 @@ def _rows(operations: Iterable[Operation], page_size: int) -> Iterator[Row]:
     slot = 1 << 40
     for one in operations:
         match one:
-            case Mapped(region, size):
-                yield Kind.MAP, region * slot, size, 0
+            case Mapped(region, size, zero):
+                yield Kind.MAP_ZERO if zero else Kind.MAP, region * slot, size, 0
             case Unmapped(region, offset, length):
                 yield Kind.UNMAP, region * slot + offset, length, 0
             case Purged(region, offset, length):

@@ -20,33 +20,37 @@ from refbench.trace.heap import NEVER, Heap
 
 Index = NDArray[np.int64]
 
-READ, WRITTEN, FRESH, REUSED, ZEROED = 1, 2, 4, 8, 16
-"""What happened to a page since it was clean: bits."""
-_PASTS: tuple[Past, ...] = ("fresh", "reused", "zeroed")
-_FILLED = np.array([FRESH, REUSED, ZEROED], np.uint8)
+READ, WRITTEN, FRESH, REUSED, PURGED, AFTER = 1, 2, 4, 8, 16, 32
+"""What happened to a page since it was clean: touched, and handed out with that past. Bits;
+``AFTER``: it was purged since it was mapped."""
+_PASTS: tuple[Past, ...] = ("fresh", "purged", "reused")
+"""In this order they are told, so that none makes a later one superfluous."""
+_FRESH, _PURGED, _REUSED = range(3)
+_FILLED = np.array([FRESH, PURGED, REUSED], np.uint8)
 _ENOUGH = np.array(
-    [WRITTEN | FRESH | REUSED, WRITTEN | REUSED, WRITTEN | REUSED | ZEROED], np.uint8
+    [WRITTEN | FRESH | PURGED | REUSED, WRITTEN | PURGED | REUSED, WRITTEN | REUSED], np.uint8
 )
 """By past: the bits of which one means that every mechanism which would fill the page now has
 stored to it already."""
-_ZEROED = 2
-_NEAR = 4096
-"""Events behind a span among which its block is looked for."""
 _PASTS_OF = np.full(max(Kind) + 1, -1, np.int64)
-"""The past of what each kind of event hands out; -1: it hands out nothing that is filled."""
-_PASTS_OF[[Kind.BLOCK_FRESH, Kind.SPAN_FRESH, Kind.AGAIN_FRESH]] = 0
-_PASTS_OF[[Kind.BLOCK_REUSED, Kind.SPAN_REUSED, Kind.AGAIN_REUSED]] = 1
-_PASTS_OF[[Kind.ZEROED_FRESH, Kind.AGAIN_ZEROED]] = _ZEROED
+"""The past of what each kind of event hands out; -1: it hands out nothing that is filled. That of
+fresh memory is :data:`_PURGED` where it was purged."""
+_PASTS_OF[[Kind.BLOCK_FRESH, Kind.SPAN_FRESH, Kind.AGAIN_FRESH]] = _FRESH
+_PASTS_OF[[Kind.BLOCK_REUSED, Kind.SPAN_REUSED, Kind.AGAIN_REUSED]] = _REUSED
+_PASTS_OF[Kind.AGAIN_PURGED] = _PURGED
+_TURNS = (Kind.MAP, Kind.MAP_ZERO, Kind.UNMAP, Kind.PURGE)
 _AGAIN_FROM = 16
 """Pages' worth of bytes from which repeated filling is told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mapped:
-    """Region ``region`` of ``size`` bytes is mapped; numbers are used again."""
+    """Region ``region`` of ``size`` bytes is mapped; numbers are used again. ``zero``: it is no
+    mechanism's, but plain memory for large callocs."""
 
     region: int
     size: int
+    zero: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class _Condenser:
 
     def block(self, events: Events) -> None:
         """One block: its segments, between which the mapped memory changes."""
-        turns = np.isin(events.kind, (Kind.MAP, Kind.UNMAP, Kind.PURGE))
+        turns = np.isin(events.kind, _TURNS)
         at = 0
         for turn in [*np.flatnonzero(turns).tolist(), len(events)]:
             if turn > at:
@@ -171,15 +175,17 @@ class _Condenser:
         if kind == Kind.PURGE:
             for region, first, behind in self.heap.inside(address, length):
                 self._clean(region.start + first, region.start + behind)
+                self.heap.bits[region.start + first : region.start + behind] = AFTER
                 self.told.append(Purged(region.number, *self._bytes(first, behind)))
             return
         for region, first, behind in self.heap.inside(address, length):
             self._clean(region.start + first, region.start + behind)
             whole = self.heap.remove(region, first, behind)
             self.told.append(Unmapped(region.number, *self._bytes(first, behind), whole))
-        if kind == Kind.MAP:
-            region = self.heap.add(address, length)
-            self.told.append(Mapped(region.number, region.pages * self.page_size))
+        if kind != Kind.UNMAP:
+            zero = kind == Kind.MAP_ZERO
+            region = self.heap.add(address, length, zero=zero)
+            self.told.append(Mapped(region.number, region.pages * self.page_size, zero))
 
     def _bytes(self, first: int, behind: int) -> tuple[int, int]:
         return first * self.page_size, (behind - first) * self.page_size
@@ -199,7 +205,7 @@ class _Condenser:
         # Of several stores to a page the first one stays.
         self.heap.stamp[page[store][::-1]] = at[store][::-1]
         order = 0
-        for when, past, low, high in self._cold(kind, address, length, events.thread[part]):
+        for when, past, low, high in self._cold(kind, address, length):
             while order < at.size and at[order] < when:
                 self._touch(int(page[order]), store=bool(store[order]))
                 order += 1
@@ -222,12 +228,11 @@ class _Condenser:
         return at, page, kind[at] == Kind.WRITE
 
     def _cold(
-        self, kind: NDArray[np.uint8], address: Index, length: Index, thread: Index
+        self, kind: NDArray[np.uint8], address: Index, length: Index
     ) -> list[tuple[int, int, int, int]]:
         """Hand-outs that may reach a page which is not stored to: when, past, low, high. The
         bytes of the others are counted."""
         pasts = _PASTS_OF[kind]
-        _look_ahead(kind, thread, pasts)
         at = np.flatnonzero((pasts >= 0) & (length > 0))
         again = kind[at] >= Kind.AGAIN_FRESH
         self._owe(pasts[at[again]], length[at[again]])
@@ -236,6 +241,8 @@ class _Condenser:
         high, ends = self.heap.find_byte(address[at] + length[at] - 1)
         high += 1
         good = mapped & ends & (high - low == length[at])
+        purged = (self.heap.bits[low // self.page_size] & AFTER) != 0
+        pasts[at[good & purged & (pasts[at] == _FRESH)]] = _PURGED
         odd = at[~good].tolist()
         at, low, high = at[good], low[good], high[good]
         hot = self._hot(at, pasts[at], low // self.page_size, (high - 1) // self.page_size)
@@ -268,6 +275,15 @@ class _Condenser:
     def _hand_out(self, past: int, low: int, high: int) -> None:
         first, behind = low // self.page_size, -(-high // self.page_size)
         bits = self.heap.bits[first:behind]
+        if past != _REUSED and behind - first > 1:
+            turns = np.flatnonzero(np.diff(bits & AFTER))
+            if turns.size:
+                # Purged pages and others.
+                cut = (first + int(turns[0]) + 1) * self.page_size
+                self._hand_out(past, low, cut)
+                past = _PURGED if int(self.heap.bits[cut // self.page_size]) & AFTER else _FRESH
+                self._hand_out(past, cut, high)
+                return
         if ((bits & _ENOUGH[past]) != 0).all():
             self.owed[past] += high - low
             return
@@ -328,17 +344,6 @@ class _Condenser:
                 page = self.window - region.start
                 self.told.append(Again(region.number, page, owed, _PASTS[past]))
                 self.owed[past] = 0
-
-
-def _look_ahead(kind: NDArray[np.uint8], thread: Index, pasts: Index) -> None:
-    """Spans come before their block: those of a zeroed one are zeroed, and where they were
-    reused, the stores of that were recorded."""
-    for i in np.flatnonzero((kind == Kind.SPAN_FRESH) | (kind == Kind.SPAN_REUSED)).tolist():
-        near = slice(i + 1, i + _NEAR)
-        behind = kind[near][thread[near] == thread[i]]
-        blocks = behind[(behind >= Kind.BLOCK_FRESH) & (behind <= Kind.ZEROED)]
-        if blocks.size and blocks[0] == Kind.ZEROED:
-            pasts[i] = _ZEROED if kind[i] == Kind.SPAN_FRESH else -1
 
 
 def _merged(ranges: list[tuple[int, int, int]], page_size: int) -> Iterator[tuple[int, int, int]]:

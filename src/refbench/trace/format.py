@@ -44,12 +44,11 @@ class Kind(IntEnum):
     BLOCK_FRESH = 12
     BLOCK_REUSED = 13
     BLOCK = 14
-    ZEROED_FRESH = 15
-    ZEROED_REUSED = 16
-    ZEROED = 17
-    AGAIN_FRESH = 18
-    AGAIN_REUSED = 19
-    AGAIN_ZEROED = 20
+    ZEROED = 15
+    MAP_ZERO = 16
+    AGAIN_FRESH = 17
+    AGAIN_REUSED = 18
+    AGAIN_PURGED = 19
 
 
 @dataclass(frozen=True, slots=True, eq=False)

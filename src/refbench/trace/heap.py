@@ -25,6 +25,7 @@ class Region:
     size: int
     pages: int
     start: int
+    zero: bool
     gone: int = 0
 
 
@@ -42,16 +43,17 @@ class Heap:
         self._ever: list[Region] = []
         self._starts: list[int] = []
         self._numbers = 0
-        self._free: dict[int, list[int]] = {}
+        self._free: dict[tuple[int, bool], list[int]] = {}
         self._columns: tuple[Index, Index, Index] | None = None
 
-    def add(self, address: int, size: int) -> Region:
-        """A new mapping, where none is. A number is used again for one of the same size."""
+    def add(self, address: int, size: int, *, zero: bool) -> Region:
+        """A new mapping, where none is; ``zero``: of no mechanism. A number is used again for
+        one of the same size and kind."""
         pages = -(-size // self.page_size)
-        free = self._free.get(pages)
+        free = self._free.get((pages, zero))
         number = free.pop() if free else self._numbers
         self._numbers = max(self._numbers, number + 1)
-        region = Region(number, address, size, pages, self._used)
+        region = Region(number, address, size, pages, self._used, zero)
         self._ever.append(region)
         self._starts.append(region.start)
         self._used += pages + _GAP
@@ -74,7 +76,7 @@ class Heap:
             del self._addresses[at], self._regions[at]
             self._columns = None
             if whole:
-                self._free.setdefault(region.pages, []).append(region.number)
+                self._free.setdefault((region.pages, region.zero), []).append(region.number)
         return whole
 
     def inside(self, address: int, length: int) -> list[tuple[Region, int, int]]:

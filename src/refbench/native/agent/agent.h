@@ -41,7 +41,7 @@ enum from {
 	FROM_ANONYMOUS = RB_TAMPER_UNMAP + 1, FROM_FILE, FROM_SHARED, FROM_HUGETLB, FROM_MAPPING,
 	FROM_DEVICE, FROM_UNMAPPED, FROM_INACCESSIBLE, FROM_COMPAT, FROM_COMPAT_SIGNED
 };
-enum past { P_FRESH, P_REUSED, P_ZEROED };
+enum past { P_FRESH, P_REUSED, P_PURGED };
 enum content { C_PATTERN, C_ZERO, C_BYTE };
 enum via { VIA_WRITE, VIA_DIRECT, VIA_VMREADV, VIA_PROCMEM, VIA_CORE, VIA_READ, VIA_VMWRITEV };
 
@@ -57,7 +57,7 @@ struct step {
 	uint8_t content;
 	uint8_t value;
 	uint8_t via;
-	int choice;		/* madvise advice, protection, past, rb_tamper or from, phase ... */
+	int choice;		/* madvise advice, protection, plain, past, rb_tamper or from ... */
 	uint32_t line;
 	uint32_t region;
 	uint32_t other;		/* remap's target, map-anonymous's AFTER */

@@ -7,20 +7,14 @@
 struct filling {
 	const struct step *step;
 	unsigned char *at;
-	bool zeroes;
 };
 
-/* Whether the allocator stores anything: docs/program-format.md, handout. */
+/* Whether the allocator fills it: docs/program-format.md, handout. */
 static bool is_filled(enum past past)
 {
-	switch (past) {
-	case P_REUSED:
-		return mechanism->applies_pattern || mechanism->fills_at_malloc;
-	case P_ZEROED:
-		return mechanism->applies_pattern && !mechanism->fills_at_malloc;
-	default:
+	if (!mechanism->applies_pattern || mechanism->fills_at_malloc)
 		return mechanism->fills_at_malloc;
-	}
+	return past == P_REUSED || (past == P_PURGED && !mechanism->purge_restores);
 }
 
 /* The pattern of a page begins where a page does. */
@@ -47,10 +41,7 @@ static void fill(void *argument)
 	const struct filling *f = argument;
 
 	for (uint64_t i = 0; i < f->step->count; i++) {
-		if (f->zeroes)
-			memset(f->at, 0, f->step->length);
-		else
-			fill_once(f->at, f->step->length);
+		fill_once(f->at, f->step->length);
 		/* Every time, although the bytes are the same. */
 		__asm__ volatile("" : : "r"(f->at) : "memory");
 	}
@@ -59,7 +50,7 @@ static void fill(void *argument)
 int handout_run(const struct step *s)
 {
 	const struct region *r = &program.regions[s->region];
-	struct filling f = { s, r->base + s->offset, s->choice == P_ZEROED };
+	struct filling f = { s, r->base + s->offset };
 	struct observation seen;
 	struct trap trap;
 

@@ -48,7 +48,7 @@ static const struct word orders[] = {
 	{ "forward", O_FORWARD }, { "backward", O_BACKWARD }, { "random", O_RANDOM }, { NULL, 0 },
 };
 static const struct word pasts[] = {
-	{ "fresh", P_FRESH }, { "reused", P_REUSED }, { "zeroed", P_ZEROED }, { NULL, 0 },
+	{ "fresh", P_FRESH }, { "reused", P_REUSED }, { "purged", P_PURGED }, { NULL, 0 },
 };
 static const struct word kernel_reads[] = {
 	{ "write", VIA_WRITE }, { "direct", VIA_DIRECT }, { "vmreadv", VIA_VMREADV },
@@ -164,13 +164,14 @@ static int parse_measure(struct parser *p, struct step *s)
 
 static int parse_map(struct parser *p, struct step *s)
 {
-	bool plain = s->verb == V_MAP;
+	bool by_mechanism = s->verb == V_MAP;
 
-	s->flag = plain && parse_flag(p, "populate");
-	if (parse_only(p, plain ? 2 : 3) || region(p, p->words[1], &s->region) ||
+	s->choice = by_mechanism && parse_flag(p, "plain");
+	s->flag = by_mechanism && !s->choice && parse_flag(p, "populate");
+	if (parse_only(p, by_mechanism ? 2 : 3) || region(p, p->words[1], &s->region) ||
 	    parse_number(p, p->words[2], 1, INT64_MAX, &s->length))
 		return -1;
-	return plain ? 0 : region(p, p->words[3], &s->other);
+	return by_mechanism ? 0 : region(p, p->words[3], &s->other);
 }
 
 static int parse_range(struct parser *p, struct step *s)

@@ -25,14 +25,16 @@ static int fail_step(const struct step *s, enum rb_failure kind, int err, const 
 static int map_run(const struct step *s)
 {
 	struct region *r = &program.regions[s->region];
+	bool plain = s->choice;
 	struct rb_error error;
 
 	if (r->size)
 		return fail_step(s, RB_USAGE, 0, "the region is mapped already");
-	if (!mechanism->map(&context, r->base, s->length, s->flag ? RB_MAP_POPULATE : 0, &error))
+	if (!(plain ? rb_map_anonymous : mechanism->map)(&context, r->base, s->length,
+							 s->flag ? RB_MAP_POPULATE : 0, &error))
 		return run_stop(&error);
 	r->size = s->length;
-	r->mechanism = true;
+	r->mechanism = !plain;
 	r->used = true;
 	return 0;
 }

@@ -192,11 +192,12 @@ static void *hook_alloc(struct rbje_hooks *hooks, void *new_addr, size_t size, s
 	*zero = wants_zero || !rb_mechanism->applies_pattern;
 	if (wants_zero) {
 		add(&rb_backing_counts.zero, size);
+		RB_RECORD(mapped, got, size, true);
 		return got;
 	}
 	rb_count(&rb_backing_counts.maps);
 	note_mapped(size);
-	RB_RECORD(mapped, got, size);
+	RB_RECORD(mapped, got, size, false);
 	return got;
 }
 
@@ -210,8 +211,9 @@ static bool hook_dalloc(struct rbje_hooks *hooks, void *addr, size_t size, bool 
 	(void)arena;
 	if (retain || ((uintptr_t)addr | size) & (unit - 1))
 		return true;
-	if (ours) {
+	if (supplied || hooks == &zero_hooks)
 		RB_RECORD(unmapped, addr, size);
+	if (ours) {
 		if (rb_mechanism->forget)
 			rb_mechanism->forget(&rb_context, addr, size);
 		rb_fresh_again((uintptr_t)addr, size);
@@ -269,7 +271,10 @@ static bool hook_purge_to_zero(struct rbje_hooks *hooks, void *addr, size_t size
 	(void)hooks;
 	(void)size;
 	(void)arena;
-	return !drop_pages((unsigned char *)addr + offset, length);
+	if (!drop_pages((unsigned char *)addr + offset, length))
+		return true;
+	RB_RECORD(purged, (unsigned char *)addr + offset, length);
+	return false;
 }
 
 static bool hook_split(struct rbje_hooks *hooks, void *addr, size_t size, size_t size_a,

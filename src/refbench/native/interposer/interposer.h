@@ -45,8 +45,11 @@ extern size_t rb_small_most;		/* jemalloc's largest small size class, in bytes *
  * called from several threads at once. None may call malloc, fork or exit.
  */
 struct rb_recorder {
-	/* Backing memory: addr and size are whole pages. purged(): its pages are clean again. */
-	void (*mapped)(void *addr, size_t size);
+	/*
+	 * Backing memory: addr and size are whole pages. zero: no mechanism's, but plain memory
+	 * for large callocs. purged(): its pages are clean again.
+	 */
+	void (*mapped)(void *addr, size_t size, bool zero);
 	void (*unmapped)(void *addr, size_t size);
 	void (*purged)(void *addr, size_t size);
 

@@ -111,9 +111,9 @@ static void await(uint64_t number)
 			return;
 }
 
-static void mapped(void *addr, size_t size)
+static void mapped(void *addr, size_t size, bool zero)
 {
-	await(put(K_MAP, addr, size));
+	await(put(zero ? K_MAP_ZERO : K_MAP, addr, size));
 }
 
 static void unmapped(void *addr, size_t size)
@@ -147,16 +147,15 @@ static void span(void *addr, size_t size, bool fresh)
 /* Most blocks are of one piece, and told in one event. */
 static void handed_out(void *addr, size_t size, size_t usable, bool zeroed)
 {
-	int more = zeroed ? K_ZEROED - K_BLOCK : 0;
-	bool whole = spans == 1 && first.addr == addr;
+	bool whole = spans == 1 && first.addr == addr && !zeroed;
 
 	(void)usable;
 	if (spans == 1 && !whole)
 		put_span(&first);
 	if (whole)
-		put((first.fresh ? K_BLOCK_FRESH : K_BLOCK_REUSED) + more, addr, size);
+		put(first.fresh ? K_BLOCK_FRESH : K_BLOCK_REUSED, addr, size);
 	else
-		put(K_BLOCK + more, addr, size);
+		put(zeroed ? K_ZEROED : K_BLOCK, addr, size);
 	spans = 0;
 }
 

@@ -26,7 +26,9 @@ static void note_failure(void)
 
 static void take(const struct record_event *event)
 {
-	if (event->kind == K_MAP && record_faults_watch(event->address, event->length))
+	bool maps = event->kind == K_MAP || event->kind == K_MAP_ZERO;
+
+	if (maps && record_faults_watch(event->address, event->length))
 		note_failure();
 	if (!broken && record_file_put(event))
 		note_failure();

@@ -115,6 +115,7 @@ static const struct rb_mechanism uffd_sigbus_mechanism = {
 	.name = "uffd-sigbus",
 	.applies_pattern = true,
 	.owns_signals = true,
+	.purge_restores = true,
 	.stops_system_calls = true,
 	.setup = sigbus_setup,
 	.map = sigbus_map,
