@@ -35,6 +35,7 @@ COMMANDS = {
     "compare": "refbench.cli.comparing",
     "report": "refbench.cli.reporting",
     "reproduce": "refbench.cli.reproduce",
+    "trace": "refbench.cli.trace",
     "backends": "refbench.cli.backends",
     "mechanisms": "refbench.cli.mechanisms",
     "workloads": "refbench.cli.workloads",

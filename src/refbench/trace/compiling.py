@@ -95,7 +95,11 @@ def write_condensed(trace: Trace, path: Path) -> None:
     parts = chain.from_iterable(map(_parted, told))
     rows = (list(_rows(part, trace.page_size)) for part in parts)
     blocks = (events_of(part) for part in rows if part)
-    facts = {**trace.facts, "condensed": "yes", "recorded-events": str(trace.events)}
+    facts = {key: value for key, value in trace.facts.items() if key not in ("pid", "kernel")}
+    words = facts.get("command", "").split()
+    # Where somebody's files lie is nothing that goes with a trace.
+    facts["command"] = " ".join(word.rpartition("/")[2] or word for word in words)
+    facts |= {"condensed": "yes", "recorded-events": str(trace.events)}
     write_trace(path, trace.page_size, facts, blocks, trace.ending)
 
 

@@ -1,7 +1,15 @@
 """The workloads: each a module that turns parameters into a program."""
 
 from refbench.words import Workload
-from refbench.workloads import alloc_churn, fork_after_alloc, pdfium, pressure, touch, v4_microbench
+from refbench.workloads import (
+    alloc_churn,
+    fork_after_alloc,
+    pdfium,
+    pressure,
+    touch,
+    trace,
+    v4_microbench,
+)
 from refbench.workloads.cases import CASES
 
 WORKLOADS: tuple[Workload, ...] = (
@@ -12,8 +20,12 @@ WORKLOADS: tuple[Workload, ...] = (
     pressure.WORKLOAD,
     v4_microbench.WORKLOAD,
     pdfium.WORKLOAD,
+    trace.PDFIUM_TRACE,
+    trace.TRACE,
 )
 EXECUTED_CASES = pdfium.CASES
 """Of workloads that execute a real program; the simulator has none of them."""
+TRACE_CASES = trace.CASES
+"""Of recorded traces."""
 
-__all__ = ["CASES", "EXECUTED_CASES", "WORKLOADS"]
+__all__ = ["CASES", "EXECUTED_CASES", "TRACE_CASES", "WORKLOADS"]
