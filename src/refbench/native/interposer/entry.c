@@ -79,12 +79,15 @@ EXPORT void *calloc(size_t count, size_t size)
 	if (RB_UNLIKELY(!enter()))
 		return early(0, total);
 	place = rb_place(total, true);
-	if (!place)
-		got = rbje_calloc(1, total);
-	else
+	if (place)
 		got = total <= PTRDIFF_MAX ? rbje_mallocx(total, place | RBJE_ZERO) : NULL;
+	else
+		got = rbje_malloc(total);
 	if (!got)
 		return fail(ENOMEM);
+	/* jemalloc would zero what lies around a large block as well, and that is still fresh. */
+	if (!place)
+		memset(got, 0, total);
 	return rb_hand_out_zeroed(got, total, rbje_sallocx(got, 0));
 }
 

@@ -10,7 +10,6 @@
 extern const char *rbje_malloc_conf_2_conf_harder;
 
 void *rbje_malloc(size_t size);
-void *rbje_calloc(size_t count, size_t size);
 void *rbje_mallocx(size_t size, int flags);
 void rbje_free(void *addr);
 size_t rbje_sallocx(const void *addr, int flags);
