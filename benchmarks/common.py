@@ -39,9 +39,13 @@ CHURN_CASES = ("churn-small",)
 DENSE_CASES = ("dense-read", "dense-write")
 FORK_CASES = ("fork-child-write", "fork-parent-read")
 PDFIUM_CASES = ("pdfium-short",)
+PDFIUM_TRACE_CASES = ("pdfium-trace",)
 SPARSE_CASES = ("sparse-random", "sparse-read", "sparse-write")
 V4_CASES = ("v4-all", "v4-half", "v4-one")
-CASES = CHURN_CASES + DENSE_CASES + FORK_CASES + PDFIUM_CASES + SPARSE_CASES + V4_CASES
+CASES = (
+    *(CHURN_CASES + DENSE_CASES + FORK_CASES + PDFIUM_CASES + PDFIUM_TRACE_CASES),
+    *(SPARSE_CASES + V4_CASES),
+)
 
 MEASURING = 3600.0
 """Seconds after which asv gives up on a commit's measurement."""

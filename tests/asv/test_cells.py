@@ -221,7 +221,7 @@ class TestSuites:
         "name",
         [
             *("sparse_touch", "dense_touch", "fork_after_alloc", "alloc_churn", "v4_microbench"),
-            "pdfium",
+            *("pdfium", "pdfium_trace"),
         ],
     )
     def test_every_workload_tracks_its_headline_metrics(self, name: str) -> None:

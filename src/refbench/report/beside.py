@@ -20,7 +20,7 @@ from refbench.grammar import Option, Spec, resolve
 from refbench.metrics import Metric
 from refbench.plugins import Registry
 from refbench.published import Expectation, Experiment, Line, Part
-from refbench.report.renderings import Bitmaps, bitmaps, refusal, share
+from refbench.report.renderings import Bitmaps, bitmaps, share
 from refbench.report.summary import BELOW, CONFIDENCE, Figure, figure_of
 from refbench.samples import Environment, Failure, Measurement
 from refbench.statistics import Interval
@@ -210,7 +210,7 @@ def _reproduction(
 def _table(
     experiment: Experiment, part: Part, workload: str, members: Sequence[Measurement]
 ) -> Table:
-    by_name = {member.cell.mechanism: member for member in members if refusal(member) is None}
+    by_name = {member.cell.mechanism: member for member in members}
     rows = [_row(experiment, member, by_name) for member in members]
     rows.sort(key=_order)
     return Table(
@@ -231,8 +231,7 @@ def _order(row: Row) -> tuple[bool, int, str]:
 
 def _row(experiment: Experiment, member: Measurement, by_name: Mapping[str, Measurement]) -> Row:
     figures, ratios = {}, {}
-    failure = member.failure or refusal(member)
-    for name in experiment.metrics if failure is None else ():
+    for name in experiment.metrics:
         figure = figure_of(member, metrics.find(name))
         if figure is None:
             continue
@@ -243,8 +242,8 @@ def _row(experiment: Experiment, member: Measurement, by_name: Mapping[str, Meas
             if base in by_name and (interval := ratio(member, by_name[base], name)) is not None
         }
     boots = len({run.boot for run in member.good})
-    runs = 0 if failure else len(member.good)
-    return Row(member.cell.mechanism, figures, ratios, failure, runs, boots, share(member))
+    name, runs = member.cell.mechanism, len(member.good)
+    return Row(name, figures, ratios, member.failure, runs, boots, share(member))
 
 
 def _published_ratios(experiment: Experiment, part: Part) -> Mapping[str, tuple[float | None, ...]]:

@@ -13,7 +13,6 @@ from refbench.published import KIB, Experiment, Line
 from refbench.report import units
 from refbench.report.beside import BASES, Judged, Reproduction, Row, Table
 from refbench.report.markdown import wrap
-from refbench.report.renderings import LEAST_SHARE
 from refbench.report.summary import BELOW, Figure
 from refbench.samples import Failure
 from refbench.statistics import Interval
@@ -30,7 +29,7 @@ PAGES_NAMED = 5
 ITSELF = ("1", NOTHING)
 """A ratio to itself has no interval."""
 SAME = "same"
-"""Both ends of an interval or a range are the ratio itself."""
+"""Both ends of an interval or a range are the ratio itself, to the digits shown."""
 
 
 def text(experiment: Experiment, reproductions: Sequence[Reproduction]) -> str:
@@ -67,9 +66,8 @@ def interval(found: Interval | None) -> tuple[str, str]:
     """``("1.0482", "1.0471-1.0495")``; no ends where nothing differs."""
     if found is None:
         return NOTHING, NOTHING
-    if found.low == found.high:
-        return number(found.estimate), SAME
-    return number(found.estimate), f"{number(found.low)}-{number(found.high)}"
+    low, high = number(found.low), number(found.high)
+    return number(found.estimate), SAME if low == high else f"{low}-{high}"
 
 
 def figure(found: Figure | None) -> str:
@@ -127,7 +125,7 @@ def method(found: Reproduction) -> str:
     if clock is Clock.REAL:
         return f"{text} 95 %: interval of the ratio, bootstrapped over boots, runs and samples."
     if many != "1":
-        text += " Range: the least and the greatest ratio of any two runs, unless all are the same."
+        text += " Range: the least and the greatest ratio of any two runs; same: to these digits."
     if clock is Clock.MODELLED:
         return f"{text} Times are computed by a model; nothing was measured."
     return f"{text} Times are instructions that were executed."
@@ -167,16 +165,11 @@ def of_the_program(table: Table) -> list[str]:
             sentences.append(
                 f"The bitmaps differ: {what}; page {pages} under {', '.join(drawn.different)}."
             )
-    shares = [
-        (row.share, row.mechanism)
-        for row in table.rows
-        if row.share is not None and row.failure is None
-    ]
+    shares = [(row.share, row.mechanism) for row in table.rows if row.share is not None]
     if shares:
         least, name = min(shares)
         sentences.append(
-            f"Of the program's private memory the mechanism supplied {least:.1%} at least "
-            f"({name}); below {LEAST_SHARE:.0%} a result is refused."
+            f"Of the program's private memory the mechanism supplied {least:.1%} at least ({name})."
         )
     return sentences
 

@@ -1,8 +1,8 @@
 """What an executed program said of itself: its bitmaps, and whose memory it used.
 
 Two renderings are the same when the digests of all their bitmaps are: variants that draw
-different things have not done the same work. A program whose memory came from elsewhere says
-nothing about the mechanism.
+different things have not done the same work. A run whose memory came from elsewhere says nothing
+about the mechanism; it has failed already (:func:`refbench.execution.refuse_other_memory`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refbench.samples import Failure, Measurement, Sample
+from refbench.execution import PRIVATE, SUPPLIED
+from refbench.samples import Measurement, Sample
 
-LEAST_SHARE = 0.95
-"""Of a program's private memory that must have come from the mechanism; less is refused."""
 _HASH = re.compile(r"page-(\d+)-hash\Z")
 
 
@@ -66,24 +65,11 @@ def share(measurement: Measurement) -> float | None:
     executed program.
     """
     found = [
-        sample.values["private-supplied-bytes"] / sample.values["private-bytes"]
+        sample.values[SUPPLIED] / sample.values[PRIVATE]
         for sample in _samples(measurement)
-        if sample.values.get("private-bytes") and "private-supplied-bytes" in sample.values
+        if sample.values.get(PRIVATE) and SUPPLIED in sample.values
     ]
     return min(found, default=None)
-
-
-def refusal(measurement: Measurement) -> Failure | None:
-    """Why a result does not count: its memory came from elsewhere."""
-    least = share(measurement)
-    if least is None or least >= LEAST_SHARE:
-        return None
-    return Failure(
-        kind="refused",
-        message=f"The mechanism supplied {least:.1%} of the program's private memory, and at "
-        f"least {LEAST_SHARE:.0%} are wanted.",
-        remedy="A program with less memory of its own is none of the experiment's.",
-    )
 
 
 def _samples(measurement: Measurement) -> list[Sample]:
