@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from tests.pdfium.conftest import Draw
 
-from refbench.agent import host_arch
+from refbench.agent import compiler_probe, host_arch
 from refbench.errors import UsageError
 from refbench.pdfium.library import Renderer, architecture, bundled, renderer
 
@@ -89,3 +91,16 @@ def test_a_library_that_is_another(tool: Renderer, manual: Path, draw: Draw) -> 
 def test_another_machine_s_document_is_not_looked_at(tool: Renderer, tmp_path: Path) -> None:
     foreign = Renderer(tool.program, tool.library, "another")
     assert foreign.pages(tmp_path / "nothing.pdf", "0") is None
+
+
+def test_another_machine_s_library_is_refused_by_the_target(
+    tool: Renderer, tmp_path: Path, refbench: Callable[..., CompletedProcess[str]]
+) -> None:
+    if host_arch() == "arm64" or not compiler_probe("arm64").ok:
+        pytest.skip("no compiler for arm64")
+    library = rewritten(tool.library, tmp_path, ARM64)
+    workload = f"pdfium:pages=12,library={library}"
+    answer = refbench("run", "-q", "-m", "anon", "-w", workload, "--runs", "1", cwd=tmp_path)
+    assert answer.returncode == 5
+    assert "is a program for arm64, and the target is x86_64" in answer.stdout + answer.stderr
+    assert "Traceback" not in answer.stderr
