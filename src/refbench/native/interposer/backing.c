@@ -243,9 +243,9 @@ static bool drop_pages(void *addr, size_t length)
 }
 
 /*
- * The pages go back to the kernel. Where the mechanism does not bring its pattern back, they
- * stay what they are, reused memory, and are filled when they are handed out again: only what is
- * handed out takes memory again.
+ * The pages go back to the kernel. Where the mechanism does not bring its pattern back, all of
+ * them are reused memory from then on, also those that were still fresh, and are filled when they
+ * are handed out: only what is handed out takes memory again.
  */
 static bool hook_purge(struct rbje_hooks *hooks, void *addr, size_t size, size_t offset,
 		       size_t length, unsigned int arena)
@@ -261,6 +261,8 @@ static bool hook_purge(struct rbje_hooks *hooks, void *addr, size_t size, size_t
 		return false;
 	if (rb_mechanism->purge_restores || !rb_mechanism->applies_pattern)
 		rb_fresh_again((uintptr_t)from, length);
+	else
+		rb_fresh_use((uintptr_t)from, (uintptr_t)from + length);
 	RB_RECORD(purged, from, length);
 	return false;
 }
