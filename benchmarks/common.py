@@ -13,16 +13,22 @@ from refbench.asv import cell, measure
 TARGETS = ("host", "qemu", "simulator")
 MECHANISMS = (
     "anon",
+    "glibc",
+    "glibc:perturb=yes",
     "ksm",
     "memfd",
     "memfd-full",
     "memfd:block=16",
     "memfd:block=512",
     "memset",
+    "memset-malloc",
     "refpage",
     "refpage-dev",
     "refpage-dev:handler=naive",
     "refpage-mmap",
+    "scudo",
+    "scudo:fill=pattern",
+    "scudo:fill=zero",
     "segv",
     "uffd",
     "uffd-sigbus",
@@ -32,11 +38,16 @@ MECHANISMS = (
 CHURN_CASES = ("churn-small",)
 DENSE_CASES = ("dense-read", "dense-write")
 FORK_CASES = ("fork-child-write", "fork-parent-read")
+PDFIUM_CASES = ("pdfium-short",)
+PDFIUM_TRACE_CASES = ("pdfium-trace",)
 SPARSE_CASES = ("sparse-random", "sparse-read", "sparse-write")
 V4_CASES = ("v4-all", "v4-half", "v4-one")
-CASES = CHURN_CASES + DENSE_CASES + FORK_CASES + SPARSE_CASES + V4_CASES
+CASES = (
+    *(CHURN_CASES + DENSE_CASES + FORK_CASES + PDFIUM_CASES + PDFIUM_TRACE_CASES),
+    *(SPARSE_CASES + V4_CASES),
+)
 
-MEASURING = 1800.0
+MEASURING = 3600.0
 """Seconds after which asv gives up on a commit's measurement."""
 UNITS = {
     "hwm": "bytes",

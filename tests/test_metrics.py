@@ -174,3 +174,20 @@ def test_slab_is_kernel_memory_without_page_tables_where_the_cgroup_has_no_slab(
     reading = metrics.find("slab").read(sample(start=plain, touch=there))
     assert reading is not None
     assert (reading.source, reading.value) == ("system", 900 * KIB)
+
+
+def test_an_executed_programs_memory_is_counted_from_nothing() -> None:
+    own = {"pss": 700 * KIB, "uss": 600 * KIB, "sys_shmem": 500 * KIB, "cgroup_current": 90 * KIB}
+    start = replace(START, **dict.fromkeys(own, 7 * KIB))
+    found = sample(exit=replace(TOUCHED, **own, executed=True))
+    found = replace(found, memory={**found.memory, "start": start})
+    assert value("rss", found) == 1800 * KIB
+    assert value("hwm.exit", found) == 1900 * KIB
+    assert value("pss", found) == 700 * KIB
+    assert value("uss", found) == 600 * KIB
+    assert value("pte", found) == 48 * KIB
+    assert value("vmas", found) == 36
+    assert value("shmem", found) == 493 * KIB
+    assert value("lost", found) == 83 * KIB
+    bare = sample(exit=replace(TOUCHED, executed=True))
+    assert value("lost", bare) == (1100 + 64 + 48) * KIB

@@ -17,6 +17,7 @@ from refbench.program import (
     Descriptors,
     Expect,
     Fork,
+    Handout,
     KernelLog,
     KernelReads,
     KernelWrites,
@@ -25,6 +26,7 @@ from refbench.program import (
     MapAnonymous,
     Measure,
     Parallel,
+    Past,
     Phase,
     Program,
     Protect,
@@ -70,9 +72,13 @@ SIMPLE: st.SearchStrategy[Step] = st.one_of(
     st.builds(Phase, st.one_of(st.just(""), LABEL)),
     st.builds(Measure, LABEL),
     st.builds(Map, REGION, st.integers(1, 1 << 40), st.booleans()),
+    st.builds(Map, REGION, st.integers(1, 1 << 40), plain=st.booleans()),
     st.builds(MapAnonymous, REGION, st.integers(1, 1 << 40), REGION),
     st.builds(Unmap, REGION, NUMBER, NUMBER),
     touches(),
+    st.builds(
+        Handout, REGION, NUMBER, NUMBER, st.sampled_from(get_args(Past)), st.integers(1, 1 << 40)
+    ),
     st.builds(Expect, REGION, NUMBER, NUMBER, CONTENT, st.integers(1, 99), st.booleans()),
     st.builds(Advise, REGION, NUMBER, NUMBER, st.sampled_from(ADVICE)),
     st.builds(Protect, REGION, NUMBER, NUMBER, st.sampled_from(["none", "read", "readwrite"])),
@@ -129,7 +135,7 @@ def test_text_reads_back(program: Program) -> None:
 def test_every_case_reads_back() -> None:
     for case in registry().cases.values():
         program = registry().workload(case.workload).program(case.workload, 4096)
-        assert parse(program.text()) == program
+        assert parse(program.text(), files=program.files) == program
 
 
 def test_comments_and_hexadecimal() -> None:
@@ -153,6 +159,10 @@ def test_comments_and_hexadecimal() -> None:
         ("touch 0 0 4096 write 1 speed=2", "not one of size="),
         ("expect 0 0 4096 256", "not a byte"),
         ("advise 0 0 4096 hurry", "not one of"),
+        ("handout 0 0 4096", "handout needs"),
+        ("handout 0 0 4096 old", "not one of fresh, reused, purged"),
+        ("handout 0 0 4096 fresh times=0", "out of range"),
+        ("handout 0 0 4096 fresh count=2", "not one of times="),
         ("phase Touch", "lower-case label"),
         ("end", "without a block"),
         ("repeat 0", "out of range"),

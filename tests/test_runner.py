@@ -42,7 +42,9 @@ class Scripted(Closing):
     mechanisms: dict[str, Availability] = field(default_factory=dict)
     clock: Clock = Clock.REAL
     available: Availability = AVAILABLE
+    facts: dict[str, str] = field(default_factory=dict)
     opened: int = 0
+    openings: int = 0
     calls: list[str] = field(default_factory=list)
 
     def probe(self) -> Availability:
@@ -50,10 +52,11 @@ class Scripted(Closing):
 
     def open(self, options: Values) -> Scripted:
         self.opened += 1
+        self.openings += 1
         return self
 
     def capabilities(self) -> Capabilities:
-        return Capabilities(self.kernel, "x86_64", 4096, 1 << 34, self.mechanisms, {}, {})
+        return Capabilities(self.kernel, "x86_64", 4096, 1 << 34, self.mechanisms, {}, self.facts)
 
     def run(self, cell: Cell, iterations: int, deadline: float) -> Run:
         self.calls.append(cell.key)
@@ -149,6 +152,44 @@ def test_resume_does_only_the_rest(path: Path) -> None:
         (key, index) for key in set(backend.calls) for index in range(4)
     }
     assert len(content.runs) == 4 * CELLS
+
+
+@pytest.mark.parametrize(
+    ("boots", "sessions"),
+    [(1, [0, 0, 0, 0]), (2, [0, 0, 1, 1]), (3, [0, 0, 1, 2]), (9, [0, 1, 2, 3])],
+)
+def test_runs_are_spread_over_the_boots_of_a_guest(
+    path: Path, boots: int, sessions: list[int]
+) -> None:
+    request = replace(REQUEST, boots=boots)
+    for facts, expected in (({"accel": "tcg"}, sessions), ({}, [0, 0, 0, 0])):
+        backend = Scripted(good, facts=facts)
+        with new(path) as journal:
+            run(backend, journal, request=request)
+        lines = read(path).runs
+        assert [line.session for line in lines] == [each for each in expected for _ in range(CELLS)]
+        assert [len(m.good) for m in read(path).measurements()] == [4] * CELLS
+        path.unlink()
+
+
+def test_resume_boots_as_often_as_there_is_something_left(path: Path) -> None:
+    request = replace(REQUEST, boots=4)
+    backend = Scripted(good, facts={"accel": "tcg"})
+
+    def interrupted(cell: Cell) -> Run:
+        if len(backend.calls) == 2 * CELLS:
+            raise KeyboardInterrupt
+        return GOOD
+
+    backend.script = interrupted
+    with new(path) as journal, pytest.raises(KeyboardInterrupt):
+        run(backend, journal, request=request)
+    backend.script = good
+    backend.openings = 0
+    with Journal.resume(path) as journal:
+        run(backend, journal, request=request)
+    # The last cell of the second round, then the third and the fourth round.
+    assert backend.openings == 3
 
 
 def test_resume_elsewhere_is_refused(path: Path) -> None:

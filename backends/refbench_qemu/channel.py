@@ -120,9 +120,11 @@ class QemuChannel:
             guest.set(self.settings)
             if self.disk is not None:
                 guest.attach(self.disk)
-            for word in argv:
-                if word in self._kept:
-                    guest.bring(word, self._kept[word])
+            # A word may name several, as NAME=PLACE or PLACE:PLACE.
+            said = "\0".join(argv)
+            for path, file in self._kept.items():
+                if path in said:
+                    guest.bring(path, file)
             answer = guest.port.run(argv, deadline)
         except RefusedError as error:
             reason = f"The guest refused what the program needs: {error}."

@@ -265,9 +265,11 @@ class Observer:
         """The address of a region."""
         return self.machine.rows.regions[region].base
 
-    def first_access(self, step: p.Touch | p.Expect, row: int) -> int:
+    def first_access(self, step: p.Touch | p.Handout | p.Expect, row: int) -> int:
         """The address of the first byte of a row that a step accesses."""
         rows, base = self.machine.rows, self.base(step.region)
+        if isinstance(step, p.Handout):
+            return max(int(rows.page[row]) * rows.page_size, base + step.offset)
         return base + storing.first_access(rows, rows.visit(step).reach, row, base)[1]
 
     def _rows(self, step: p.KernelReads | p.KernelWrites) -> Index:
@@ -292,7 +294,7 @@ class Observer:
         if not self._all and space.map_count >= most - 2:
             raise _no_vma_left(space.map_count, most)
         step = node.step
-        assert isinstance(step, (p.Touch, p.Expect))
+        assert isinstance(step, (p.Touch, p.Handout, p.Expect))
         address = self.first_access(step, trap.row)
         base = self.base(step.region)
         detail = f"{trap.signal} at {address:#x}, offset {address - base}"

@@ -15,7 +15,7 @@ from refbench.errors import Unsupported
 from refbench_simulator.arrays import ascending, joined
 from refbench_simulator.detail import Detail
 from refbench_simulator.places import MOST_ORDERED, Pages, Reach, reach
-from refbench_simulator.regions import Region, everything
+from refbench_simulator.regions import RANGED, Region, everything
 from refbench_simulator.scattering import Scatter, lone_touch, scattered, touched
 
 MOST_ROWS = 1 << 23
@@ -308,12 +308,10 @@ class Cutter:
                 self._range(step.target, 0, min(step.length, step.new_length or step.length))
                 self.links.append(step)
                 self.moved |= {step.region, step.target}
-            case p.Unmap() | p.Advise() | p.Protect() | p.Lock():
+            case p.Handout():
+                self._range(step.region, step.offset, step.length, edges=True)
+            case _ if isinstance(step, RANGED):
                 self._range(step.region, step.offset, step.length)
-            case p.KernelReads() | p.KernelWrites() | p.Userfault():
-                self._range(step.region, step.offset, step.length)
-            case _:
-                pass
 
     def _cut_file_ends(self) -> None:
         """What a range grows by shows a file on, as far as the file goes: to where the end of a

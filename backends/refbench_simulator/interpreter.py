@@ -14,7 +14,15 @@ from refbench import program as p
 from refbench.errors import CellError, LimitHit, UsageError
 from refbench.program.steps import Origin, Tampering
 from refbench.samples import MemorySnapshot
-from refbench_simulator import checking, rules, snapshots, storing, touching, watching
+from refbench_simulator import (
+    checking,
+    handing,
+    rules,
+    snapshots,
+    storing,
+    touching,
+    watching,
+)
 from refbench_simulator.detail import Finer
 from refbench_simulator.following import Follower, Part
 from refbench_simulator.mechanism import indices
@@ -99,6 +107,8 @@ class Interpreter:
                 self._unmap(node, node.step)
             case p.Touch():
                 self._touch(node, node.step)
+            case p.Handout():
+                self._hand_out(node, node.step)
             case p.Remap():
                 self._remap(node, node.step)
             case p.Advise() | p.Protect() | p.Lock():
@@ -174,8 +184,12 @@ class Interpreter:
         if region.size:
             raise _fail(node, "the region is mapped already")
         rows = self.machine.rows.between(step.region, 0, step.size)
-        self.process.model.map(self.process.space, rows, populate=step.populate)
-        region.size, region.by_mechanism = step.size, True
+        model = self.process.model
+        if step.plain:
+            model.map_anonymous(self.process.space, rows, populate=False)
+        else:
+            model.map(self.process.space, rows, populate=step.populate)
+        region.size, region.by_mechanism = step.size, not step.plain
 
     def _map_anonymous(self, node: Node, step: p.MapAnonymous) -> None:
         region, after = self.process.region(step.region), self.process.region(step.after)
@@ -297,6 +311,11 @@ class Interpreter:
             storing.put(space, walk.rows, *stamps)
         if walk.trap is not None:
             self.observer.trapped(self.process, node, walk.trap)
+
+    def _hand_out(self, node: Node, step: p.Handout) -> None:
+        trap = handing.hand_out(self.process.space, self.process.model, step)
+        if trap is not None:
+            self.observer.trapped(self.process, node, trap)
 
     # -- processes and threads -------------------------------------------------------------
 

@@ -34,6 +34,10 @@ class Model:
     """One process's mechanism. A forked child has a copy of its own (:meth:`forked`)."""
 
     applies_pattern: ClassVar[bool] = True
+    fills_at_malloc: ClassVar[bool] = False
+    """Whether the allocator above it fills everything that it hands out."""
+    purge_restores: ClassVar[bool] = False
+    """Whether MADV_DONTNEED brings the pattern back."""
     races: ClassVar[bool] = False
     """Whether other threads can access a page before its content is in it: such a model calls
     :meth:`others_run` in between."""

@@ -15,6 +15,7 @@ _GIB = 1 << 30
 RANGED = (
     p.Unmap,
     p.Touch,
+    p.Handout,
     p.Expect,
     p.Advise,
     p.Protect,

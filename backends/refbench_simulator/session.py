@@ -11,7 +11,7 @@ from refbench.closing import Closing
 from refbench.errors import BackendError, CellError, NoAnswer, Unsupported
 from refbench.grammar import Values, resolve
 from refbench.plugins import registry
-from refbench.program import Expect, KernelReads, Program
+from refbench.program import Expect, KernelReads, Program, executed
 from refbench.protocol import failure_of
 from refbench.samples import Run, Sample
 from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock, Pattern
@@ -138,6 +138,11 @@ class SimulatorSession(Closing):
         self._closed = True
 
     def _setup(self, cell: Cell, detail: Detail = Detail()) -> Setup:  # noqa: B008 - it is frozen
+        if next(executed(cell.program.steps), None) is not None:
+            raise Unsupported(
+                "The model works out what memory costs and cannot execute a program.",
+                remedy="Take a target that runs programs (-b host, -b qemu), or replay a trace.",
+            )
         mechanism = registry().mechanism(cell.mechanism)
         options = resolve(cell.mechanism, mechanism.options, what="mechanism")
         model = models.model_of(mechanism)

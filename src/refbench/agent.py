@@ -27,6 +27,9 @@ from refbench.words import AVAILABLE, Availability, Mechanism
 NATIVE = Path(__file__).parent / "native"
 """The C sources that come with refbench."""
 FLAGS = ("-std=c11", "-O2", "-static", "-pthread", "-D_GNU_SOURCE", "-D_FILE_OFFSET_BITS=64")
+"""Of programs that need nothing on their target."""
+DYNAMIC = tuple(flag for flag in FLAGS if flag != "-static")
+"""Of programs that load shared objects, linked against the GNU C library."""
 I386 = "i386"
 """The architecture of 32-bit agents, which run on an x86_64 kernel with IA32 emulation."""
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
@@ -66,7 +69,7 @@ class Compiler:
 
     @property
     def is_zig(self) -> bool:
-        """``zig cc``: clang with musl, which keeps a cache of its own."""
+        """``zig cc``: clang with C libraries of its own, which keeps a cache of its own."""
         return "-target" in self.argv
 
     def version(self) -> str:
@@ -94,9 +97,10 @@ def host_arch() -> str:
     return _MACHINES[machine]
 
 
-def compilers(arch: str) -> tuple[Compiler, ...]:
+def compilers(arch: str, *, static: bool = True) -> tuple[Compiler, ...]:
     """The compilers for ``arch`` that are installed, best first. ``CC`` goes before all others
-    when it is set and ``arch`` is this machine's."""
+    when it is set and ``arch`` is this machine's. Programs that are not ``static`` are for the
+    GNU C library."""
     commands: list[tuple[str, ...]] = []
     if arch == host_arch():
         chosen = tuple(shlex.split(os.environ.get("CC", "")))
@@ -109,7 +113,7 @@ def compilers(arch: str) -> tuple[Compiler, ...]:
         commands += [(name,) for name in ("cc", "gcc", "clang")]
     else:
         commands += [(f"{_TRIPLES[arch]}-linux-gnu-gcc",)]
-    target = ("cc", "-target", f"{_ZIG[arch]}-linux-musl")
+    target = ("cc", "-target", f"{_ZIG[arch]}-linux-{'musl' if static else 'gnu'}")
     if importlib.util.find_spec("ziglang"):
         commands.append((sys.executable, "-m", "ziglang", *target))
     commands.append(("zig", *target))
@@ -177,8 +181,11 @@ def build_guest(arch: str | None = None, *, cache: Cache | None = None) -> Binar
     return build("guest", sources, arch or host_arch(), cache or Cache.default())
 
 
-def build(name: str, sources: Sequence[Path], arch: str, cache: Cache) -> Binary:
-    """One static program called ``name`` from C ``sources``, from the cache or built now.
+def build(
+    name: str, sources: Sequence[Path], arch: str, cache: Cache, flags: tuple[str, ...] = FLAGS
+) -> Binary:
+    """One program called ``name`` from C ``sources``, from the cache or built now; a static one
+    unless ``flags`` say otherwise.
 
     :raises BackendError: without a compiler, and when a source does not compile.
     :raises StorageError: when the cache cannot be written.
@@ -191,15 +198,17 @@ def build(name: str, sources: Sequence[Path], arch: str, cache: Cache) -> Binary
             )
     material = _material(sources)
     works_not: BackendError | None = None
-    for compiler in compilers(arch):
+    for compiler in compilers(arch, static="-static" in flags):
         version = compiler.version()
         if not version:
             continue
-        inputs = [name, arch, version, *compiler.argv[1:], *FLAGS, *material]
+        inputs = [name, arch, version, *compiler.argv[1:], *flags, *material]
         place = cache.find(name, inputs)
         if place is None:
             try:
-                place = cache.get(name, inputs, _Build(name, tuple(sources), compiler, cache))
+                place = cache.get(
+                    name, inputs, _Build(name, tuple(sources), compiler, cache, flags)
+                )
             except _Incomplete as error:
                 works_not = works_not or error
                 continue
@@ -224,6 +233,7 @@ class _Build:
     sources: tuple[Path, ...]
     compiler: Compiler
     cache: Cache
+    flags: tuple[str, ...]
 
     def __call__(self, directory: Path) -> None:
         objects = [directory / f"{i}-{source.stem}.o" for i, source in enumerate(self.sources)]
@@ -231,7 +241,12 @@ class _Build:
         if self.compiler.is_zig:
             environment["ZIG_GLOBAL_CACHE_DIR"] = str(self.cache.root / "zig")
             environment["ZIG_LOCAL_CACHE_DIR"] = str(directory / "zig")
-        common = [*self.compiler.argv, *FLAGS, f"-I{NATIVE}", f"-ffile-prefix-map={NATIVE}=native"]
+        common = [
+            *self.compiler.argv,
+            *self.flags,
+            f"-I{NATIVE}",
+            f"-ffile-prefix-map={NATIVE}=native",
+        ]
         if self.compiler.is_zig:
             common.append("-fno-sanitize=undefined")
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:

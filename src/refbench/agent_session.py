@@ -18,13 +18,21 @@ from refbench.agent import Binary, build_agent
 from refbench.backend import Answer, Channel
 from refbench.cache import file_digest
 from refbench.closing import Closing
-from refbench.errors import BackendError, CellError, NoAnswer, Transient
+from refbench.errors import BackendError, CellError, NoAnswer, Transient, Unsupported
+from refbench.execution import (
+    AGENT_MECHANISM,
+    Execution,
+    executes,
+    plan_execution,
+    refuse_other_memory,
+)
 from refbench.housekeeping import SessionState
 from refbench.plugins import registry
 from refbench.program import Program
+from refbench.program.executing import hands_out
 from refbench.protocol import AgentInfo, MechanismInfo, Report, failure_of, parse
 from refbench.samples import Run
-from refbench.words import Availability, Capabilities, Cell, Clock
+from refbench.words import AVAILABLE, Availability, Capabilities, Cell, Clock
 
 RETRIES = 2
 """How often a run that met a :class:`~refbench.errors.Transient` failure is tried again."""
@@ -67,6 +75,7 @@ class AgentSession(Closing):
         self._state = state or SessionState.create()
         self._sent: dict[bytes, str] = {}
         self._programs: dict[int, tuple[Program, str]] = {}
+        self._executions: dict[str, Execution] = {}
         self._capabilities: Capabilities | None = None
         self._closed = False
         self._boot = 1
@@ -162,6 +171,7 @@ class AgentSession(Closing):
             answer = self._channel.run(argv, max(end - time.monotonic(), 0.0))
             self.judge(answer)
             report = parse(answer, samples=iterations + 1)
+            refuse_other_memory(cell.program, report.samples)
             wall = time.monotonic_ns() - began
         except ConnectionError as error:
             lost = NoAnswer(f"The connection to the target was lost: {error}.")
@@ -193,12 +203,28 @@ class AgentSession(Closing):
         )
 
     def _argv(self, cell: Cell, iterations: int) -> list[str]:
+        execution = self._execution(cell) if executes(cell.program) else None
+        known = registry().mechanism(cell.mechanism)
+        replayed = bool(known.sources) and hands_out(cell.program.steps)
+        if execution is None and known.only_executed and not replayed:
+            raise Unsupported(
+                f"{cell.mechanism.name} is an allocator: it serves programs that are executed.",
+                remedy="Take a workload that executes one, such as pdfium.",
+            )
+        mechanism = str(cell.mechanism) if execution is None else AGENT_MECHANISM
         argv = [self._put(self._agent.path)]
-        argv += ["--program", self._put_program(cell), "--mechanism", str(cell.mechanism)]
+        argv += ["--program", self._put_program(cell), "--mechanism", mechanism]
         argv += ["--pattern", cell.pattern.text, "--iterations", str(iterations)]
         if cell.pattern.file is not None:
             argv += ["--pattern-file", self._put(cell.pattern.file)]
+        if execution is not None:
+            argv += execution.arguments(self._put)
         return [*argv, "--thp", "on" if cell.thp else "off", *self._arguments]
+
+    def _execution(self, cell: Cell) -> Execution:
+        if cell.key not in self._executions:
+            self._executions[cell.key] = plan_execution(cell, self.arch)
+        return self._executions[cell.key]
 
     def _put_program(self, cell: Cell) -> str:
         key = id(cell.program)
@@ -235,7 +261,7 @@ class AgentSession(Closing):
             page_size=info.page_size,
             memory=self.memory(info),
             mechanisms={
-                **dict.fromkeys(self._without_source(), _NO_SOURCE),
+                **dict(self._without_source()),
                 **{item.name: self.explain(item) for item in report.mechanisms},
             },
             metrics=self.metrics(info),
@@ -248,10 +274,10 @@ class AgentSession(Closing):
         )
 
     @staticmethod
-    def _without_source() -> Iterator[str]:
+    def _without_source() -> Iterator[tuple[str, Availability]]:
         for name, mechanism in registry().mechanisms.items():
             if not mechanism.sources:
-                yield name
+                yield name, AVAILABLE if mechanism.only_executed else _NO_SOURCE
 
     def _check_open(self, call: str) -> None:
         if self._closed:

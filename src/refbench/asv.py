@@ -29,7 +29,7 @@ from refbench.grammar import Spec, suggest
 from refbench.journal import Header, Journal
 from refbench.plan import Plan, Request, select_mechanisms, select_workloads, split_specs
 from refbench.plugins import Registry, registry
-from refbench.program import parse
+from refbench.program import Program, parse
 from refbench.runner import execute, open_target
 from refbench.samples import Measurement, Run
 from refbench.version import VERSION
@@ -43,6 +43,8 @@ ITERATIONS = 2
 gains its strength from many commits."""
 COUNTED = {"qemu": (1, 1)}
 """The same of targets that take long and say the same again."""
+PAGE_SIZE = 4096
+"""Of the programs that are only built to see whether they can be."""
 MOST_SECONDS = 60.0
 """How long the simulator may work on one program."""
 JOURNALS = Path(".asv/journals")
@@ -78,7 +80,7 @@ def measure(
     known = registry()
     request = Request(
         mechanisms=tuple(_known(known, mechanisms, select_mechanisms)),
-        workloads=tuple(_known(known, cases, select_workloads)),
+        workloads=tuple(_known(known, cases, _programs)),
     )
     chosen = selected(known, targets)
     header = Header(
@@ -182,10 +184,17 @@ def _known(
     for name in names:
         try:
             select(known, (name,))
-        except UsageError as error:
+        except RefbenchError as error:
             _say(f"{name}: {error}")
         else:
             yield name
+
+
+def _programs(known: Registry, names: Sequence[str]) -> list[Program]:
+    """The programs of cases: what one of them needs and lacks is no other's trouble."""
+    return [
+        known.workload(spec).program(spec, PAGE_SIZE) for spec, _ in select_workloads(known, names)
+    ]
 
 
 def _place() -> Path:

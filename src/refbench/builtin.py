@@ -8,7 +8,7 @@ from refbench.backend import API_VERSION
 from refbench.hookspecs import hookimpl
 from refbench.mechanisms import MECHANISMS
 from refbench.words import Case, Mechanism, Workload
-from refbench.workloads import CASES, WORKLOADS
+from refbench.workloads import CASES, EXECUTED_CASES, TRACE_CASES, WORKLOADS
 
 refbench_api_version = API_VERSION
 
@@ -28,4 +28,4 @@ def refbench_workloads() -> Iterable[Workload]:
 @hookimpl
 def refbench_cases() -> Iterable[Case]:
     """The presets that the history tracks."""
-    return CASES
+    return (*CASES, *EXECUTED_CASES, *TRACE_CASES)

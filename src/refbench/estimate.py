@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from enum import Enum
 
 from refbench.grammar import Spec
-from refbench.program import Fork, Map, MapAnonymous, Parallel, Program, Repeat, Step, Touch
+from refbench.program import (
+    Execute,
+    Fork,
+    Map,
+    MapAnonymous,
+    Parallel,
+    Program,
+    Repeat,
+    Step,
+    Touch,
+)
 from refbench.words import Clock
 
 PROCESS = 3e-3
@@ -103,7 +113,22 @@ def _sample_seconds(program: Program, mechanism: Spec, page_size: int) -> float:
         + blocks * cost.block
         + touched * cost.touch
         + (cost.settle if mapped else 0)
+        + _executing(program.steps)
     )
+
+
+def _executing(steps: tuple[Step, ...]) -> float:
+    """Seconds that the programs take which a program executes, as their workload has it."""
+    seconds = 0.0
+    for step in steps:
+        match step:
+            case Execute():
+                seconds += step.seconds
+            case Repeat(count, body):
+                seconds += count * _executing(body)
+            case _:
+                pass
+    return seconds
 
 
 def _totals(steps: tuple[Step, ...]) -> tuple[int, int]:

@@ -64,9 +64,10 @@ class _Walk:
 
     def lay_out(self, step: p.Step) -> None:
         match step:
-            case p.Map(region, size, populate):
+            case p.Map(region, size, populate, plain):
                 self.sizes[region] = size
-                self.counts[region] = size if populate or self.filling else 0
+                filled = populate or (self.filling and not plain)
+                self.counts[region] = size if filled else 0
             case p.MapAnonymous(region, size):
                 self.sizes[region] = size
                 self.counts[region] = 0

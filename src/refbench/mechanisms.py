@@ -1,6 +1,7 @@
 """The mechanisms: their options, and the C files that implement them.
 
-No stock kernel carries the last three; ``refbench kernel build`` makes one that does.
+No stock kernel carries those of reference pages; ``refbench kernel build`` makes one that does.
+The last three serve only programs that a workload executes: see :mod:`refbench.allocators`.
 """
 
 from __future__ import annotations
@@ -150,6 +151,42 @@ MECHANISMS: tuple[Mechanism, ...] = (
         sources=_sources("refpage_dev", "reference_file", "sealed"),
         expected=EXPECTED.get("refpage-dev", {}),
         populates="store",
+    ),
+    Mechanism(
+        "memset-malloc",
+        "anonymous memory, filled when malloc hands it out, as shipping allocators do it",
+        sources=_sources("memset_malloc"),
+        expected=EXPECTED.get("memset-malloc", {}),
+        only_executed=True,
+    ),
+    Mechanism(
+        "scudo",
+        "the allocator Scudo as Debian has it: a reference from outside",
+        options=(
+            Option(
+                "fill",
+                "choice",
+                "none",
+                "what it fills memory with that it hands out; its pattern is 0xAB",
+                choices=("none", "zero", "pattern"),
+            ),
+        ),
+        applies_pattern=False,
+        only_executed=True,
+    ),
+    Mechanism(
+        "glibc",
+        "the C library's own malloc: a reference from outside",
+        options=(
+            Option(
+                "perturb",
+                "bool",
+                False,
+                "fill what is handed out with the pattern, and what is freed with its complement",
+            ),
+        ),
+        applies_pattern=False,
+        only_executed=True,
     ),
 )
 """Every mechanism that refbench itself brings."""

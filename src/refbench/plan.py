@@ -6,6 +6,7 @@ import fnmatch
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from refbench.errors import UsageError
 from refbench.estimate import Pace, run_seconds
@@ -55,13 +56,19 @@ class Request:
     """Put over the options of every workload selected; cases then count as plain workloads."""
     program: str = ""
     """The text of a program of the user's own, instead of workloads."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Names and paths of the files that this program brings along."""
     pattern: str = "byte:0xAA"
     thp: bool = False
     runs: int | None = None
     """``None``: as many as the clock of the target calls for."""
+    real_runs: int | None = None
+    """As many, instead, where ``runs`` is ``None`` and the clock is the real one."""
     iterations: int | None = None
     """As ``runs``."""
     seed: int = 0
+    boots: int = 1
+    """How many boots a guest's runs are spread over, as evenly as rounds allow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ def make_plan(
     mechanisms = select_mechanisms(registry, texts)
     named: list[tuple[str, str, Program]]
     if request.program:
-        program = parse(request.program)
+        program = parse(request.program, files=files_of(request))
         named = [(f"program:{program.name}", "", program)]
     else:
         named = [
@@ -156,11 +163,16 @@ def make_plan(
     return Plan(cells, runs, iterations, request.seed, page_size, pace)
 
 
+def files_of(request: Request) -> dict[str, Path]:
+    """Where the files of the user's own program are."""
+    return {name: Path(path) for name, path in request.files}
+
+
 def repetitions(request: Request, clock: Clock) -> tuple[int, int]:
     """Runs a cell and samples a run: what is asked for, else what ``clock`` calls for."""
     runs, iterations = request.runs, request.iterations
     if runs is None:
-        runs = COUNTED_RUNS.get(clock, DEFAULT_RUNS)
+        runs = COUNTED_RUNS.get(clock, request.real_runs or DEFAULT_RUNS)
     if iterations is None:
         iterations = COUNTED_ITERATIONS if clock.counts else DEFAULT_ITERATIONS
     return runs, iterations

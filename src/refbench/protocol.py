@@ -18,7 +18,7 @@ from refbench.errors import CellError, Crashed, KernelFault, LimitHit, NoAnswer
 from refbench.samples import Failure, Sample
 
 _END = re.compile(r"end rc=(\d+) sha256=([0-9a-f]{64})\Z")
-_KINDS = {"unsupported", "limit-hit", "wrong-content", "usage"}
+_KINDS = {"unsupported", "limit-hit", "wrong-content", "usage", "crashed"}
 _SHOWN_LINES = 20
 T = TypeVar("T")
 

@@ -8,9 +8,9 @@ numbers are called and mean is in :mod:`refbench.metrics`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from refbench.samples import MemorySnapshot, PhaseCounters, Sample
 
@@ -18,6 +18,13 @@ Source = Literal["clock", "process", "cgroup", "system"]
 
 SETUP = "setup"
 START = "start"
+
+
+_OF_PROCESS = (
+    *("rss", "rss_anon", "rss_file", "rss_shmem", "hwm", "pte", "vmas"),
+    *("pss", "uss", "swap", "ksm", "held"),
+)
+"""The fields of a snapshot that are the process's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,15 @@ def _largest(
     there = [sample.memory[part]] if part in sample.memory else []
     if not part:
         there = [snapshot for label, snapshot in sample.memory.items() if label != START]
-    values = [value for snapshot in there if (value := at(start, snapshot)) is not None]
+    found = [at(_from_nothing(start) if made.executed else start, made) for made in there]
+    values = [value for value in found if value is not None]
     return Reading(float(max(values)), source) if values else None
+
+
+def _from_nothing(start: MemorySnapshot) -> MemorySnapshot:
+    """``start`` as a program that was executed had it: nothing of its own."""
+    own: dict[str, Any] = dict.fromkeys(_OF_PROCESS, 0)
+    return replace(start, **own)
 
 
 def _difference(field: str, start: MemorySnapshot, there: MemorySnapshot) -> float | None:

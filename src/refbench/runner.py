@@ -155,6 +155,7 @@ class _Campaign:
             environment = environment_of(target, self.session, self.capabilities)
             self._same_place(environment)
             self.number = self.journal.session(environment)
+            self.used = False
         except BaseException:
             self.session.close()
             raise
@@ -168,19 +169,32 @@ class _Campaign:
             done = self._done()
             begun = time.monotonic()
             last = 0.0
+            boot_due = False
             for index, cells in plan.rounds():
                 now = time.monotonic()
                 if budget is not None and index >= LEAST_ROUNDS and now - begun + last > budget:
                     break
+                boot_due = boot_due or self._begins_boot(index, plan.runs)
                 for cell in cells:
                     if (cell.key, index) in done:
                         self.outcome.kept += 1
                     elif cell.key not in self.given_up:
+                        if boot_due and self.used:
+                            self.session.close()
+                            self.open()
+                        boot_due = False
                         self._measure(cell, index, plan)
                 last = time.monotonic() - now
                 self.outcome.rounds[str(self.target)] = index + 1
         finally:
             self.session.close()
+
+    def _begins_boot(self, round_: int, rounds: int) -> bool:
+        """Whether a round is the first of a boot; only guests are booted anew."""
+        if "accel" not in self.capabilities.environment:
+            return False
+        boots = self.request.boots
+        return round_ * boots // rounds != (round_ - 1) * boots // rounds
 
     def _done(self) -> set[tuple[str, int]]:
         """What the journal has of this target: samples, or a failure that would come again."""
@@ -215,6 +229,7 @@ class _Campaign:
 
     def _measure(self, cell: Cell, index: int, plan: Plan) -> None:
         self.progress.started(cell, index)
+        self.used = True
         run = self._attempt(cell, plan)
         self.journal.append(self.number, index, cell_id(cell), run)
         if run.failure is not None:

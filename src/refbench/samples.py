@@ -86,6 +86,9 @@ class MemorySnapshot:
     cgroup_kernel: int | None = None
     cgroup_pagetables: int | None = None
     cgroup_slab: int | None = None
+    executed: bool = False
+    """Of a program that was executed, at its end: what is the process's is then all its own, and
+    its growth is counted from nothing, not from the agent's ``start``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +120,8 @@ class Sample:
     """By label of the ``measure`` step; ``start`` is taken before the first step."""
     observations: tuple[Observation, ...] = ()
     """Of steps that failed, and of all steps when the program asks for ``observe all``."""
+    values: Mapping[str, int] = field(default_factory=dict)
+    """What executed programs reported by themselves, as lines ``NAME NUMBER`` on descriptor 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

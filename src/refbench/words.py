@@ -171,6 +171,9 @@ class Mechanism:
     populates: Populates = "load"
     owns_signals: bool = False
     """True when it takes the process's fault signals: refused by :mod:`refbench.native`."""
+    only_executed: bool = False
+    """True for an allocator that comes as it is, without C sources of ours: it serves programs
+    that a workload executes, and nothing else (:mod:`refbench.allocators`)."""
     model: str = ""
     """What stands for it in the simulator, as ``package.module:Class``; empty: refbench's own
     model of that name, where there is one."""

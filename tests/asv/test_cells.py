@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,21 @@ def test_names_that_are_not_known_are_left_out(
     assert all(name in errors for name in ("invented", "nonsense", "moon"))
 
 
+def test_a_case_that_lacks_something_here_is_left_out_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ASV_CONF_DIR", str(tmp_path))
+    monkeypatch.setenv("REFBENCH_TARGETS", "simulator")
+    for package in ("pypdfium2_raw", "reportlab"):  # as where the extra is not installed
+        monkeypatch.setitem(sys.modules, package, None)
+    journal = history.measure(("simulator",), ("anon",), ("pdfium-short", "sparse-write"))
+    assert read(Path(journal)).header.request.workloads == ("sparse-write",)
+    assert "pdfium-short: " in capsys.readouterr().err
+    assert ask(journal, "anon", "time", target="simulator", case="sparse-write")
+    with pytest.raises(NotImplementedError):
+        ask(journal, "anon", "time", target="simulator", case="pdfium-short")
+
+
 class TestSuites:
     """The committed axes and metrics."""
 
@@ -202,7 +218,11 @@ class TestSuites:
         assert set(targets) <= set(known.backends)
 
     @pytest.mark.parametrize(
-        "name", ["sparse_touch", "dense_touch", "fork_after_alloc", "alloc_churn", "v4_microbench"]
+        "name",
+        [
+            *("sparse_touch", "dense_touch", "fork_after_alloc", "alloc_churn", "v4_microbench"),
+            *("pdfium", "pdfium_trace"),
+        ],
     )
     def test_every_workload_tracks_its_headline_metrics(self, name: str) -> None:
         module = importlib.import_module(f"benchmarks.{name}")

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from refbench.cache import Cache, file_digest
+from refbench.debian import Apt, Offer, apt
 from refbench.errors import UsageError
 from refbench_qemu.kernel import debian, listing
 
@@ -70,10 +71,10 @@ def debian_source(cache: Cache, *, renew: bool) -> Source:
     """
     found = None if renew else _newest(cache)
     if found is None:
-        with debian.apt(cache) as apt:
-            offer = apt.offer(renew=renew)
-            inputs = [offer.package, offer.revision, offer.digest]
-            found = cache.get(KIND, inputs, lambda directory: _fetch(apt, offer, directory))
+        with apt(cache, debian.SOURCE) as packages:
+            offer = packages.offer(debian.SOURCE, renew=renew)
+            inputs = [offer.name, offer.revision, offer.digest]
+            found = cache.get(KIND, inputs, lambda directory: _fetch(packages, offer, directory))
     note = _note(found)
     assert note is not None
     return Source(
@@ -143,10 +144,10 @@ def _note(directory: Path) -> Note | None:
         return None
 
 
-def _fetch(apt: debian.Apt, offer: debian.Offer, directory: Path) -> None:
-    tarball = apt.fetch(offer, directory)
+def _fetch(packages: Apt, offer: Offer, directory: Path) -> None:
+    tarball = debian.fetch(packages, offer, directory)
     note = Note(
-        package=offer.package,
+        package=offer.name,
         revision=offer.revision,
         tarball=tarball.name,
         version=tarball_version(tarball),

@@ -8,6 +8,7 @@ from refbench_simulator.mechanisms.ksm import Ksm
 from refbench_simulator.mechanisms.memfd import Memfd
 from refbench_simulator.mechanisms.memfd_full import MemfdFull
 from refbench_simulator.mechanisms.memset import Memset
+from refbench_simulator.mechanisms.memset_malloc import MemsetMalloc
 from refbench_simulator.mechanisms.refpage import Refpage
 from refbench_simulator.mechanisms.refpage_dev import RefpageDev
 from refbench_simulator.mechanisms.refpage_mmap import RefpageMmap
@@ -18,6 +19,7 @@ from refbench_simulator.mechanisms.uffd_sigbus import UffdSigbus
 MODELS: dict[str, type[Model]] = {
     "anon": Anon,
     "memset": Memset,
+    "memset-malloc": MemsetMalloc,
     "memfd": Memfd,
     "memfd-full": MemfdFull,
     "uffd": Uffd,

@@ -18,6 +18,8 @@ from refbench_simulator.model.space import AddressSpace, Flag, Prot
 class Memfd(Model):
     """One mmap call and one VMA for every block."""
 
+    purge_restores = True
+
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.block = options.integer("block")

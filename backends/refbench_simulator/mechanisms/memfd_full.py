@@ -16,6 +16,8 @@ from refbench_simulator.model.space import NO_FILE, AddressSpace
 class MemfdFull(Model):
     """One mmap call and one VMA, at the price of the memory."""
 
+    purge_restores = True
+
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.latest = -1

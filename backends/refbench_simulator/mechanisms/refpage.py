@@ -22,6 +22,7 @@ UNREADABLE = ("from-unmapped", "from-inaccessible")
 class Refpage(Model):
     """One system call for the page, one for each mapping."""
 
+    purge_restores = True
     flags = Flag.REFERENCE
     """What its VMAs have."""
 

@@ -26,6 +26,8 @@ from refbench_simulator.model.space import AddressSpace, Flag
 class RefpageMmap(Model):
     """One system call for each mapping, and no descriptor."""
 
+    purge_restores = True
+
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.content: int | None = None

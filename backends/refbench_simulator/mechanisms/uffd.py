@@ -28,6 +28,8 @@ _OPEN = 2
 class Uffd(Model):
     """A message to another thread for every first touch."""
 
+    purge_restores = True
+
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.events = options.text("events") == "fork"

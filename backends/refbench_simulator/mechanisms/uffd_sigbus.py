@@ -21,6 +21,8 @@ Index = NDArray[np.int64]
 class UffdSigbus(Model):
     """A signal for every first touch, which the kernel does not count as a fault."""
 
+    purge_restores = True
+
     def __init__(self, machine: Machine, options: Values) -> None:
         super().__init__(machine, options)
         self.atfork = options.switch("atfork")

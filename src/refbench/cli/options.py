@@ -18,6 +18,7 @@ from refbench.plan import (
     DEFAULT_ITERATIONS,
     DEFAULT_RUNS,
     Request,
+    files_of,
     select_mechanisms,
     select_workloads,
 )
@@ -72,6 +73,13 @@ _SELECTION = (
         help="Measure a program of your own (docs/program-format.md) instead of workloads.",
     ),
     click.option(
+        "--file",
+        "files",
+        metavar="NAME=PATH",
+        multiple=True,
+        help="Where a file is that the program of --program brings along.",
+    ),
+    click.option(
         "--pattern",
         default="byte:0xAA",
         show_default=True,
@@ -104,6 +112,7 @@ SELECTING = frozenset(
         "workloads",
         "parameters",
         "program",
+        "files",
         "pattern",
         "thp",
         "runs",
@@ -137,12 +146,32 @@ def make_request(options: Mapping[str, Any]) -> Request:
         workloads=options["workloads"],
         parameters=parse_parameters(options["parameters"]),
         program=_program_text(program) if program is not None else "",
+        files=parse_files(options.get("files", ()), program),
         pattern=Pattern.parse(options["pattern"]).spelled(),
         thp=options["thp"],
         runs=options["runs"],
         iterations=options["iterations"],
         seed=options["seed"],
     )
+
+
+def parse_files(texts: Iterable[str], program: Path | None) -> tuple[tuple[str, str], ...]:
+    """``NAME=PATH`` texts as pairs, the paths absolute.
+
+    :raises UsageError: when a text is none, or there is no program that wants it.
+    """
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if program is None or not (name and equals and path):
+            raise UsageError(
+                f"--file {text!r} is not for anything."
+                if program is None
+                else f"--file {text!r} is no NAME=PATH.",
+                remedy="Write --program FILE --file NAME=PATH for a line 'file NAME' of it.",
+            )
+        pairs[name] = str(Path(path).expanduser().absolute())
+    return tuple(pairs.items())
 
 
 def parse_parameters(texts: Iterable[str]) -> tuple[tuple[str, str], ...]:
@@ -192,7 +221,7 @@ def check_names(plugins: Registry, targets: Iterable[str], request: Request) -> 
     Pattern.parse(request.pattern)
     select_mechanisms(plugins, request.mechanisms)
     if request.program:
-        parse(request.program)
+        parse(request.program, files=files_of(request))
     else:
         select_workloads(plugins, request.workloads, request.parameters)
 

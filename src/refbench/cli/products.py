@@ -28,16 +28,17 @@ def raw(measurements: Sequence[Measurement]) -> msgspec.Raw:
     return msgspec.Raw(as_json.text(measurements).encode())
 
 
-def write(place: Place, measurements: Sequence[Measurement]) -> dict[str, Path]:
+def write(place: Place, measurements: Sequence[Measurement], before: str = "") -> dict[str, Path]:
     """Write every report of a run beside its journal; the paths by what they are.
 
+    ``before`` is HTML that stands before the tables of the HTML report.
     pyperf has no form for a run without a result, nor for one whose time and memory are zero, as
     of a program without phases: then that file is left out.
 
     :raises StorageError: when one cannot be written; the journal has everything.
     """
     files = {"html": place.html, "markdown": place.markdown}
-    write_html(place.html, measurements)
+    write_html(place.html, measurements, before)
     write_markdown(place.markdown, measurements)
     with contextlib.suppress(UsageError):
         write_pyperf(place.pyperf, measurements)
@@ -45,12 +46,12 @@ def write(place: Place, measurements: Sequence[Measurement]) -> dict[str, Path]:
     return files
 
 
-def write_html(path: Path, measurements: Sequence[Measurement]) -> None:
+def write_html(path: Path, measurements: Sequence[Measurement], before: str = "") -> None:
     """One self-contained HTML file with plots; errors as for :func:`write`."""
     from refbench.report import html
 
     _folder(path)
-    html.write(path, measurements)
+    html.write(path, measurements, before)
 
 
 def write_markdown(path: Path, measurements: Sequence[Measurement]) -> None:

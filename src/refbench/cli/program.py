@@ -34,6 +34,8 @@ COMMANDS = {
     "check": "refbench.cli.checking",
     "compare": "refbench.cli.comparing",
     "report": "refbench.cli.reporting",
+    "reproduce": "refbench.cli.reproduce",
+    "trace": "refbench.cli.trace",
     "backends": "refbench.cli.backends",
     "mechanisms": "refbench.cli.mechanisms",
     "workloads": "refbench.cli.workloads",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from refbench import journal as journals
 from refbench.cli import products
+from refbench.cli.measuring import fill, header_of, judge, started
 from refbench.cli.options import (
     SELECTING,
     Duration,
@@ -23,14 +21,12 @@ from refbench.cli.options import (
     with_selection,
 )
 from refbench.cli.places import ROOT, Place, find_journal, new_place, unfinished
-from refbench.cli.progress import watching
-from refbench.cli.screen import Interrupted, Screen, with_screen
-from refbench.errors import CellError, StorageError, UsageError
+from refbench.cli.screen import Screen, with_screen
+from refbench.errors import UsageError
 from refbench.journal import Header, Journal
 from refbench.plugins import registry
-from refbench.runner import Outcome, execute
-from refbench.samples import Failure, Measurement
-from refbench.version import VERSION
+from refbench.runner import Outcome
+from refbench.samples import Measurement
 
 _EPILOG = """\b
 Examples:
@@ -97,7 +93,7 @@ def command(
     if resume is None:
         header = _header(selection)
         place = new_place(output)
-        with _started(place, header) as journal:
+        with started(place, header) as journal:
             _measure(_Order(screen, place, budget), journal)
     else:
         _refuse_selection(context)
@@ -112,12 +108,7 @@ def _header(selection: dict[str, Any]) -> Header:
     targets = expand_targets(selection["targets"], plugins.backends)
     request = make_request(selection)
     check_names(plugins, targets, request)
-    return Header(
-        refbench=VERSION,
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        targets=targets,
-        request=request,
-    )
+    return header_of(targets, request)
 
 
 def _refuse_selection(context: click.Context) -> None:
@@ -132,38 +123,8 @@ def _refuse_selection(context: click.Context) -> None:
             )
 
 
-@contextmanager
-def _started(place: Place, header: Header) -> Iterator[Journal]:
-    """A new journal; if nothing comes of it, neither it nor its directory stays."""
-    try:
-        journal = Journal.create(place.journal, header)
-    except StorageError:
-        place.discard_empty()
-        raise
-    try:
-        with journal:
-            yield journal
-    except BaseException:
-        if not journals.read(place.journal).runs:
-            place.discard()
-        raise
-
-
 def _measure(order: _Order, journal: Journal) -> None:
-    header = journal.before.header
-    try:
-        with watching(order.screen, order.budget) as watcher:
-            outcome = execute(
-                registry(), header.targets, header.request, journal, watcher, budget=order.budget
-            )
-    except KeyboardInterrupt:
-        kept = len(journal.content().runs)
-        raise Interrupted(
-            f"Interrupted. {kept} finished runs are kept in {journal.path}."
-            if kept
-            else "Interrupted before anything was measured; nothing is kept.",
-            remedy=f"Go on with: refbench run --resume {journal.path}" if kept else "",
-        ) from None
+    outcome = fill(order.screen, journal, budget=order.budget)
     measurements = journal.content().measurements()
     files = products.write(order.place, measurements)
     if order.screen.json:
@@ -172,7 +133,7 @@ def _measure(order: _Order, journal: Journal) -> None:
         products.show(order.screen, measurements)
         for what, path in (*files.items(), ("journal", order.place.journal)):
             order.screen.say(f"{what + ':':10}{path}")
-    _judge(measurements)
+    judge(measurements)
 
 
 def _document(
@@ -190,36 +151,3 @@ def _document(
         "failures": outcome.failures,
         "report": products.raw(measurements),
     }
-
-
-class _NothingMeasured(CellError):
-    """No cell has a result; with one cell, its own failure says why."""
-
-    kind = "nothing-measured"
-
-
-def _judge(measurements: Sequence[Measurement]) -> None:
-    """Some failed cells are a result; nothing but failed cells is not.
-
-    :raises CellError: when no cell has a good run.
-    """
-    if not measurements or any(measurement.good for measurement in measurements):
-        return
-    failures = [measurement.failure for measurement in measurements]
-    first = failures[0]
-    assert first is not None
-    cell = measurements[0].cell
-    if len(measurements) == 1:
-        raise _NothingMeasured(
-            f"{cell.label} under {cell.mechanism}: {_kind(first)}: {first.message}",
-            remedy=first.remedy,
-        )
-    kinds = sorted({_kind(failure) for failure in failures if failure is not None})
-    raise _NothingMeasured(
-        f"None of {len(measurements)} cells could be measured: {', '.join(kinds)}.",
-        remedy="The table says why for each; `refbench doctor` looks at the machine.",
-    )
-
-
-def _kind(failure: Failure) -> str:
-    return failure.kind.replace("-", " ")

@@ -28,6 +28,7 @@ enum rb_failure {
 	RB_LIMIT_HIT,
 	RB_WRONG_CONTENT,
 	RB_USAGE,
+	RB_CRASHED,		/* a program that the agent executed */
 };
 
 /* Filled in by the function that fails; what it says goes to the user as it is. */
@@ -68,6 +69,7 @@ struct rb_context {
 	struct rb_option options[RB_MAX_OPTIONS];
 	size_t option_count;
 	bool unprivileged;	/* set by setup(): a privileged way was not open */
+	bool pattern_lost;	/* set by after_fork_child(): untouched pages read as zero now */
 	uint64_t private_words[RB_PRIVATE_WORDS];	/* the mechanism's own state, zeroed */
 };
 
@@ -91,6 +93,9 @@ struct rb_mechanism {
 	const char *name;
 	bool applies_pattern;		/* false: clean pages read as zero */
 	bool owns_signals;		/* installs SIGSEGV or SIGBUS handlers */
+	bool fills_at_malloc;		/* maps clean memory; the malloc interposer fills all of it */
+	bool purge_restores;		/* MADV_DONTNEED brings the pattern back */
+	bool stops_system_calls;	/* the kernel's own accesses to clean pages fail: EFAULT */
 
 	/*
 	 * Open, check and prepare. Returns 0, or -1 with *error filled in.

@@ -1,5 +1,6 @@
 """Programs: what a workload, a semantics property, a heap trace or a random test compiles to."""
 
+from refbench.program.executing import EXIT, executed
 from refbench.program.reader import parse
 from refbench.program.steps import (
     ADVICE,
@@ -7,8 +8,10 @@ from refbench.program.steps import (
     Advise,
     Content,
     Descriptors,
+    Execute,
     Expect,
     Fork,
+    Handout,
     KernelLog,
     KernelReads,
     KernelWrites,
@@ -18,6 +21,7 @@ from refbench.program.steps import (
     Measure,
     Order,
     Parallel,
+    Past,
     Phase,
     Program,
     Protect,
@@ -35,12 +39,15 @@ from refbench.program.writer import dump
 
 __all__ = [
     "ADVICE",
+    "EXIT",
     "Access",
     "Advise",
     "Content",
     "Descriptors",
+    "Execute",
     "Expect",
     "Fork",
+    "Handout",
     "KernelLog",
     "KernelReads",
     "KernelWrites",
@@ -50,6 +57,7 @@ __all__ = [
     "Measure",
     "Order",
     "Parallel",
+    "Past",
     "Phase",
     "Program",
     "Protect",
@@ -63,5 +71,6 @@ __all__ = [
     "Unmap",
     "Userfault",
     "dump",
+    "executed",
     "parse",
 ]

@@ -7,31 +7,37 @@ later version never runs as something else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import get_args
 
 from refbench.errors import UsageError
+from refbench.program import executing
 from refbench.program import steps as s
 from refbench.program.writer import HEADER
 
 MAX_DEPTH = 16
 MAX_REGIONS = 1 << 20
 _LABEL = re.compile(r"[a-z][a-z0-9-]{0,30}\Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 
 
-def parse(text: str, *, source: str = "program") -> s.Program:
-    """The program in a text.
+def parse(
+    text: str, *, source: str = "program", files: Mapping[str, Path] | None = None
+) -> s.Program:
+    """The program in a text. ``files``: where those are that its ``file`` lines name.
 
     :raises UsageError: naming ``source`` and the line.
     """
-    return _Parser(text, source).program()
+    return _Parser(text, source, files or {}).program()
 
 
 class _Parser:
     """Recursive descent over lines; ``self.at`` is the line that errors name."""
 
-    def __init__(self, text: str, source: str) -> None:
+    def __init__(self, text: str, source: str, files: Mapping[str, Path]) -> None:
         self.source = source
+        self.files = files
         self.at = 0
         stripped = ((i, line.split("#")[0].split()) for i, line in enumerate(text.splitlines(), 1))
         self.lines = [(i, words) for i, words in stripped if words]
@@ -55,21 +61,56 @@ class _Parser:
             raise self.fail(f"the first line must be {HEADER!r}")
         name = "unnamed"
         observe_all = False
-        words = self.take()
-        while words and words[0] in ("name", "observe"):
-            if words[0] == "name":
-                name = " ".join(words[1:])
-            elif words[1:] in (["all"], ["failures"]):
-                observe_all = words[1] == "all"
+        files: dict[str, Path] = {}
+        environment: dict[str, str] = {}
+        while (words := self.take()) and words[0] in ("name", "observe", "file", "environment"):
+            verb, *rest = words
+            if verb == "name":
+                name = " ".join(rest)
+            elif verb == "file":
+                files |= self.file(rest)
+            elif verb == "environment":
+                environment |= self.variable(rest)
+            elif rest in (["all"], ["failures"]):
+                observe_all = rest == ["all"]
             else:
                 raise self.fail("observe is followed by all or failures")
-            words = self.take()
         if words:
             self.next -= 1
         body, closer = self.block(0)
         if closer:
             raise self.fail(f"{closer!r} without a block to close")
-        return s.Program(name, body, observe_all)
+        if wrong := executing.complaint(body, names=files):
+            raise self.fail(wrong)
+        return s.Program(name, body, observe_all, files, environment)
+
+    def file(self, words: list[str]) -> dict[str, Path]:
+        """The file that a line names, which must be the one that the program was made with."""
+        name, wanted = words if len(words) == 2 else (*words, "") if len(words) == 1 else ("", "")
+        if not executing.NAME.match(name) or (wanted and not _DIGEST.match(wanted)):
+            raise self.fail("file is followed by a name and perhaps a SHA-256")
+        path = self.files.get(name)
+        if path is None:
+            raise UsageError(
+                f"{self.source}, line {self.at}: the program needs the file {name!r}"
+                + (f" with the SHA-256 {wanted}." if wanted else "."),
+                remedy=f"Say where it is: --file {name}=PATH.",
+            )
+        found = executing.digest(name, path)
+        if wanted not in ("", found):
+            raise UsageError(
+                f"{self.source}, line {self.at}: {path} is not the file {name!r} that the program "
+                f"was made with: its SHA-256 is {found}, not {wanted}.",
+                remedy="Give the file that it was made with, or leave the SHA-256 out.",
+            )
+        return {name: path}
+
+    def variable(self, words: list[str]) -> dict[str, str]:
+        name, equals, value = self.only(words, 1)[0].partition("=")
+        text = executing.unquoted(value)
+        if not executing.VARIABLE.match(name) or not equals or text is None:
+            raise self.fail("environment is followed by NAME=VALUE")
+        return {name: text}
 
     def block(self, depth: int) -> tuple[tuple[s.Step, ...], str]:
         """Steps up to ``end``, ``parent`` or the end of the file, and which it was."""
@@ -193,9 +234,10 @@ def _measure(p: _Parser, words: list[str]) -> s.Step:
 
 
 def _map(p: _Parser, words: list[str]) -> s.Step:
-    populate = p.flag(words, "populate")
+    plain = p.flag(words, "plain")
+    populate = not plain and p.flag(words, "populate")
     p.only(words, 2)
-    return s.Map(p.region(words[0]), p.number(words[1], least=1), populate)
+    return s.Map(p.region(words[0]), p.number(words[1], least=1), populate, plain)
 
 
 def _map_anonymous(p: _Parser, words: list[str]) -> s.Step:
@@ -228,6 +270,14 @@ def _touch(p: _Parser, words: list[str]) -> s.Step:
         p.byte(extra.get("value", "0x55")),
         shared,
     )
+
+
+def _handout(p: _Parser, words: list[str]) -> s.Step:
+    if len(words) < 4:
+        raise p.fail("handout needs a region, an offset, a length and what it was before")
+    past = p.one_of(words[3], get_args(s.Past))
+    times = p.number(p.pairs(words[4:], ("times",)).get("times", "1"), least=1)
+    return s.Handout(*p.range(words), past, times)  # type: ignore[arg-type]
 
 
 def _expect(p: _Parser, words: list[str]) -> s.Step:
@@ -289,6 +339,18 @@ def _descriptors(p: _Parser, words: list[str]) -> s.Step:
     return s.Descriptors()
 
 
+def _execute(p: _Parser, words: list[str]) -> s.Step:
+    if not words or len(words) - 1 > executing.MOST_WORDS:
+        raise p.fail(f"execute needs a file and at most {executing.MOST_WORDS} arguments")
+    arguments = []
+    for word in words[1:]:
+        text = executing.unquoted(word)
+        if text is None:
+            raise p.fail(f"{word!r} has a % that two hexadecimal digits do not follow")
+        arguments.append(text)
+    return s.Execute(words[0], tuple(arguments))
+
+
 def _settle(p: _Parser, words: list[str]) -> s.Step:
     p.only(words, 0)
     return s.Settle()
@@ -305,6 +367,7 @@ _SIMPLE: dict[str, Callable[[_Parser, list[str]], s.Step]] = {
     "map-anonymous": _map_anonymous,
     "unmap": _unmap,
     "touch": _touch,
+    "handout": _handout,
     "expect": _expect,
     "advise": _advise,
     "protect": _protect,
@@ -318,4 +381,5 @@ _SIMPLE: dict[str, Callable[[_Parser, list[str]], s.Step]] = {
     "descriptors": _descriptors,
     "settle": _settle,
     "kernel-log": _kernel_log,
+    "execute": _execute,
 }

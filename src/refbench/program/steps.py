@@ -5,7 +5,9 @@ Regions are small numbers. Offsets and lengths are bytes from the start of a reg
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Access = Literal["read", "write", "readwrite"]
@@ -41,6 +43,9 @@ ADVICE = (
     "unmergeable",
     "willneed",
 )
+Past = Literal["fresh", "reused", "purged"]
+"""What memory that an allocator hands out was before: mapped and nothing else, handed out and
+freed, or given back to the kernel with MADV_DONTNEED."""
 Content = Literal["pattern", "zero"] | int
 """What a byte should read as: the cell's pattern, zero, or one given byte."""
 
@@ -61,11 +66,13 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Map ``size`` bytes as ``region`` with the cell's mechanism and pattern."""
+    """Map ``size`` bytes as ``region`` with the cell's mechanism and pattern; ``plain``: as
+    anonymous memory, whatever these are."""
 
     region: int
     size: int
     populate: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,18 @@ class Touch:
     value: int = 0x55
     shared: bool = False
     """In a thread: this thread's even share of the places, instead of all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """An allocator hands out a range ``times`` times, and fills it where the mechanism under it
+    leaves that to the allocator."""
+
+    region: int
+    offset: int
+    length: int
+    past: Past
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +240,22 @@ class KernelLog:
 
 
 @dataclass(frozen=True, slots=True)
+class Execute:
+    """Execute a real program, on the allocator that the cell's mechanism stands behind.
+
+    ``file`` and arguments such as ``@NAME`` name files of :attr:`Program.files`; such an
+    argument becomes the file's place on the target. ``seconds`` is about how long it takes, for
+    the estimate alone, and ``supplied`` the least percentage of its private memory that must come
+    from the mechanism for a run to count: neither is a part of the program.
+    """
+
+    file: str
+    arguments: tuple[str, ...] = ()
+    seconds: float = field(default=1.0, compare=False)
+    supplied: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """Do ``body`` ``count`` times."""
 
@@ -264,6 +299,7 @@ Step = (
     | MapAnonymous
     | Unmap
     | Touch
+    | Handout
     | Expect
     | Advise
     | Protect
@@ -276,6 +312,7 @@ Step = (
     | Descriptors
     | Settle
     | KernelLog
+    | Execute
     | Repeat
     | Fork
     | Parallel
@@ -288,14 +325,21 @@ class Program:
 
     With ``observe_all`` a failed step does not end the run: that is how the semantics suite
     collects evidence. Without it the first failed step ends the run as *wrong content*.
+    ``files``: what ``execute`` steps need on the target, by name; ``environment``: variables
+    of the programs that they execute.
     """
 
     name: str
     steps: tuple[Step, ...]
     observe_all: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def text(self) -> str:
-        """The program file."""
+        """The program file.
+
+        :raises UsageError: when one of ``files`` cannot be read: the text has their digests.
+        """
         from refbench.program.writer import dump
 
         return dump(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from refbench.program import steps as s
+from refbench.program.executing import digest, quote
 
 VERSION = 1
 HEADER = f"refbench-program {VERSION}"
@@ -15,6 +16,11 @@ def dump(program: s.Program) -> str:
     lines = [HEADER, f"name {program.name}"]
     if program.observe_all:
         lines.append("observe all")
+    lines += [f"file {name} {digest(name, path)}" for name, path in sorted(program.files.items())]
+    lines += [
+        f"environment {name}={quote(value) if value else ''}"
+        for name, value in sorted(program.environment.items())
+    ]
     lines += _dump_block(program.steps, "")
     return "\n".join(lines) + "\n"
 
@@ -30,14 +36,18 @@ def _dump_step(step: s.Step) -> Iterator[str]:
             yield f"phase {name or '-'}"
         case s.Measure(label):
             yield f"measure {label}"
-        case s.Map(region, size, populate):
-            yield f"map {region} {size}" + (" populate" if populate else "")
+        case s.Map(region, size, populate, plain):
+            how = (" populate" if populate else "") + (" plain" if plain else "")
+            yield f"map {region} {size}{how}"
         case s.MapAnonymous(region, size, after):
             yield f"map-anonymous {region} {size} {after}"
         case s.Unmap(region, offset, length):
             yield f"unmap {region} {offset} {length}"
         case s.Touch():
             yield _dump_touch(step)
+        case s.Handout(region, offset, length, past, times):
+            extra = f" times={times}" if times != 1 else ""
+            yield f"handout {region} {offset} {length} {past}{extra}"
         case s.Expect(region, offset, length, content, stride, once):
             extra = f" stride={stride}" if stride != 1 else ""
             yield f"expect {region} {offset} {length} {content}{extra}{' once' if once else ''}"
@@ -63,6 +73,8 @@ def _dump_step(step: s.Step) -> Iterator[str]:
             yield "settle"
         case s.KernelLog(action):
             yield f"kernel-log {action}"
+        case s.Execute(file, arguments):
+            yield " ".join(["execute", file, *map(quote, arguments)])
         case s.Repeat(count, body):
             yield f"repeat {count}"
             yield from _dump_block(body, "  ")

@@ -32,12 +32,12 @@ class Plot:
     folded: bool = False
 
 
-def write(path: Path, measurements: Sequence[Measurement]) -> None:
-    """Write the report.
+def write(path: Path, measurements: Sequence[Measurement], before: str = "") -> None:
+    """Write the report; ``before`` is HTML that stands before the tables.
 
     :raises StorageError: when the file cannot be written.
     """
-    document = text(measurements)
+    document = text(measurements, before)
     try:
         path.write_text(document, encoding="utf-8")
     except OSError as error:
@@ -47,15 +47,19 @@ def write(path: Path, measurements: Sequence[Measurement]) -> None:
         ) from None
 
 
-def text(measurements: Sequence[Measurement]) -> str:
-    """The HTML document."""
-    environment = jinja2.Environment(
+def templates() -> jinja2.Environment:
+    """The templates of the reports, in which every text is escaped."""
+    return jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+
+
+def text(measurements: Sequence[Measurement], before: str = "") -> str:
+    """The HTML document; ``before`` as for :func:`write`."""
     number = itertools.count(1)
     sections = [
         (
@@ -80,7 +84,9 @@ def text(measurements: Sequence[Measurement]) -> str:
         for row in block.rows
         for name in row.figures
     }
-    return environment.get_template("page.html.j2").render(
+    page = templates().get_template("page.html.j2")
+    return page.render(
+        before=before,
         sections=sections,
         tables=_tables,
         heading=units.title,

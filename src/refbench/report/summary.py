@@ -23,6 +23,8 @@ RARE = frozenset({"major", "sigbus", "sigsegv", "uffd-messages", "held"})
 """Columns that are left out where they are zero throughout."""
 PROCESS_MARK = "†"
 VARIES_MARK = "~"
+BELOW = "<"
+"""Before the resolution of a counter that cannot tell a value from nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,7 @@ def figure_of(measurement: Measurement, metric: Metric) -> Figure | None:
         low, high = interval.low, interval.high
     resolution = metric.resolution(measurement.environment.page_size)
     if reading.source == "cgroup" and abs(values.median) < resolution:
-        text = f"<{units.tick(units.show(metric, resolution, clock))}"
+        text = f"{BELOW}{units.tick(units.show(metric, resolution, clock))}"
     if metric.name.partition(".")[0] == "lost" and reading.source == "process":
         text += PROCESS_MARK
     median, low, high = (units.amount(metric, value, clock) for value in (values.median, low, high))

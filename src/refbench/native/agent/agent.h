@@ -12,6 +12,7 @@
 #include "mechanism.h"
 
 #include <setjmp.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #define AGENT_VERSION "1"
@@ -23,11 +24,15 @@
 #define MAX_OBSERVATIONS 4096
 #define TEXT_SIZE 32768
 #define DETAIL_SIZE 96
+#define MAX_FILES 64
+#define MAX_VARIABLES 64
+#define MAX_WORDS 65		/* of a line; one more than a step may have */
 
 enum verb {
-	V_PHASE, V_MEASURE, V_MAP, V_MAP_ANONYMOUS, V_UNMAP, V_TOUCH, V_EXPECT, V_ADVISE,
+	V_PHASE, V_MEASURE, V_MAP, V_MAP_ANONYMOUS, V_UNMAP, V_TOUCH, V_HANDOUT, V_EXPECT, V_ADVISE,
 	V_PROTECT, V_LOCK, V_UNLOCK, V_REMAP, V_KERNEL_READS, V_KERNEL_WRITES, V_USERFAULT,
-	V_REFERENCE, V_DESCRIPTORS, V_SETTLE, V_KERNEL_LOG, V_REPEAT, V_FORK, V_PARALLEL, V_THREADS, VERBS
+	V_REFERENCE, V_DESCRIPTORS, V_SETTLE, V_KERNEL_LOG, V_EXECUTE, V_REPEAT, V_FORK, V_PARALLEL,
+	V_THREADS, VERBS
 };
 
 enum access { A_READ = 1, A_WRITE = 2, A_READWRITE = 3 };
@@ -37,6 +42,7 @@ enum from {
 	FROM_ANONYMOUS = RB_TAMPER_UNMAP + 1, FROM_FILE, FROM_SHARED, FROM_HUGETLB, FROM_MAPPING,
 	FROM_DEVICE, FROM_UNMAPPED, FROM_INACCESSIBLE, FROM_COMPAT, FROM_COMPAT_SIGNED
 };
+enum past { P_FRESH, P_REUSED, P_PURGED };
 enum content { C_PATTERN, C_ZERO, C_BYTE };
 enum via { VIA_WRITE, VIA_DIRECT, VIA_VMREADV, VIA_PROCMEM, VIA_CORE, VIA_READ, VIA_VMWRITEV };
 
@@ -52,7 +58,7 @@ struct step {
 	uint8_t content;
 	uint8_t value;
 	uint8_t via;
-	int choice;		/* madvise advice, mprotect protection, rb_tamper or from, phase ... */
+	int choice;		/* madvise advice, protection, plain, past, rb_tamper or from ... */
 	uint32_t line;
 	uint32_t region;
 	uint32_t other;		/* remap's target, map-anonymous's AFTER */
@@ -63,7 +69,7 @@ struct step {
 	uint64_t stride;
 	uint64_t size;
 	uint64_t seed;
-	uint64_t count;		/* of touch, repeat and threads */
+	uint64_t count;		/* of touch, handout, repeat and threads */
 };
 
 struct region {
@@ -87,6 +93,8 @@ struct program {
 	int phase_count;
 	char labels[MAX_NAMES][NAME_SIZE];
 	int label_count;
+	char **words;		/* of execute steps: where a step's begin is its `offset` */
+	int exit_label;		/* of the snapshots of executed programs */
 };
 
 struct phase_total {
@@ -104,6 +112,7 @@ enum memory_field {
 
 struct snapshot {
 	bool taken;
+	bool executed;		/* of a program that was executed, at its end */
 	int64_t field[MEMORY_FIELDS];
 };
 
@@ -138,7 +147,16 @@ struct task {
 	uint32_t count;		/* 0: not in a group */
 };
 
+/* What the session brought for programs to execute: `NAME=PLACE`, `NAME=VALUE`. */
+struct outside {
+	const char *loader, *libraries;
+	const char *files[MAX_FILES];
+	const char *environment[MAX_VARIABLES];
+	size_t file_count, variable_count;
+};
+
 struct options {
+	struct outside outside;
 	const char *program, *mechanism, *pattern, *pattern_file, *cgroup_dir, *scratch;
 	uint64_t iterations;
 	bool thp, probe, api;
@@ -168,7 +186,7 @@ int arguments_read(int argc, char **argv, struct rb_error *error);
 int mechanism_choose(const char *spec, struct rb_error *error);
 int pattern_make(struct rb_error *error);
 
-/* parse.c, parse_steps.c, layout.c */
+/* parse.c, parse_steps.c, parse_execute.c, layout.c */
 struct parser {
 	const char *source;
 	char *at;		/* what follows the line that is being read */
@@ -177,12 +195,18 @@ struct parser {
 	int count;
 	uint64_t times;		/* how often the step at hand may run, up to MAX_OBSERVATIONS */
 	bool in_threads;
+	int in_fork;
+	size_t size;		/* bytes of the whole text */
 	struct rb_error *error;
 };
 int program_read(const char *path, struct rb_error *error);
 int program_place(const char *path, struct rb_error *error);
 bool step_has_region(const struct step *s);
 int parse_step(struct parser *p, struct step *s);
+int parse_execute(struct parser *p, struct step *s);
+int parse_file(struct parser *p);
+int parse_environment(struct parser *p);
+int parse_label(struct parser *p, const char *word, int *out);
 int parse_fail(struct parser *p, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int parse_number(struct parser *p, const char *word, uint64_t least, uint64_t most, uint64_t *out);
 int parse_only(struct parser *p, int count);
@@ -200,7 +224,7 @@ void phase_forget(void);
 
 /* memory.c */
 int memory_start(void);
-void memory_measure(int label);
+void memory_measure(int label, pid_t of);	/* 0: of this process */
 extern const char *const memory_names[MEMORY_FIELDS];
 
 /* guard.c: a fault that nobody resolves */
@@ -215,6 +239,9 @@ void guard_run(void (*function)(void *), void *argument, struct trap *trap);
 /* touch.c */
 uint64_t place_permuted(uint64_t k, uint64_t n, uint64_t seed);
 int touch_run(const struct task *task, const struct step *s);
+
+/* handout.c */
+int handout_run(const struct step *s);
 
 /* check.c */
 struct check {
@@ -257,6 +284,29 @@ pid_t fork_child(struct rb_error *error);
 int fork_after(struct rb_error *error);
 int threads_prepare(struct rb_error *error);
 int parallel_run(uint32_t at);
+
+/* execute.c, child.c */
+int execute_prepare(struct rb_error *error);
+int execute_run(const struct step *s);
+void execute_forget(void);
+void execute_out(void);
+const char *execute_log(void);
+
+struct child {
+	char **argv;
+	int values;		/* a file that becomes its descriptor 3 */
+	int complaints;		/* a pipe that becomes its standard error */
+	pid_t pid;
+	volatile int failed;	/* errno of what failed before it ran the program, and ... */
+	const char *volatile what;	/* ... the call */
+	uint64_t began, ns;	/* its clock, which stands while its memory is read */
+	bool running;		/* it runs the program */
+	bool ended;
+	int status;
+	struct rusage usage;
+};
+int child_run(struct child *child, char **environment, void (*at_exit)(pid_t),
+	      void (*heard)(const char *, size_t), struct rb_error *error);
 
 /* run.c */
 int block_run(const struct task *task, uint32_t from, uint32_t to);

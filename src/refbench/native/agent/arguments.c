@@ -29,6 +29,16 @@ static int number(const char *text, uint64_t most, uint64_t *out)
 	return errno || end == text || *end || *text == '-' || *out > most ? -1 : 0;
 }
 
+/* One more KEY=VALUE. */
+static int keep(const char **list, size_t most, size_t *count, const char *value,
+		struct rb_error *error)
+{
+	if (*count == most || *value == '=' || !strchr(value, '='))
+		return fail(error, "This is no NAME=VALUE, or one too many", value);
+	list[(*count)++] = value;
+	return 0;
+}
+
 static int take(const char *name, const char *value, struct rb_error *error)
 {
 	static const struct {
@@ -38,7 +48,10 @@ static int take(const char *name, const char *value, struct rb_error *error)
 		{ "--program", &options.program }, { "--mechanism", &options.mechanism },
 		{ "--pattern", &options.pattern }, { "--pattern-file", &options.pattern_file },
 		{ "--cgroup-dir", &options.cgroup_dir }, { "--scratch", &options.scratch },
+		{ "--loader", &options.outside.loader },
+		{ "--libraries", &options.outside.libraries },
 	};
+	struct outside *o = &options.outside;
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		if (!strcmp(name, texts[i].name)) {
@@ -46,6 +59,10 @@ static int take(const char *name, const char *value, struct rb_error *error)
 			return 0;
 		}
 	}
+	if (!strcmp(name, "--file"))
+		return keep(o->files, MAX_FILES, &o->file_count, value, error);
+	if (!strcmp(name, "--environment"))
+		return keep(o->environment, MAX_VARIABLES, &o->variable_count, value, error);
 	if (!strcmp(name, "--iterations"))
 		return number(value, 1u << 30, &options.iterations) ?
 		       fail(error, "The number of iterations is none", value) : 0;

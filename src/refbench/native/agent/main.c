@@ -31,7 +31,7 @@ static int prepare(int argc, char **argv, struct rb_error *error)
 	observations = area_new(size, true);
 	if (!observations || area_note())
 		return rb_fail(error, RB_UNSUPPORTED, 0, "", "There is no memory for the agent.");
-	return threads_prepare(error);
+	return execute_prepare(error) || threads_prepare(error) ? -1 : 0;
 }
 
 static int run(void)

@@ -102,11 +102,38 @@ static int64_t cgroup_number(const char *file)
 	return load(open_cgroup(file, O_RDONLY)) ? -1 : number_after("");
 }
 
-static void take_rollup(struct snapshot *snap)
+/* A file of the process; 0: of this one. */
+static int open_of(pid_t of, const char *file)
+{
+	char path[64];
+
+	if (of)
+		(void)snprintf(path, sizeof(path), "/proc/%d/%s", (int)of, file);
+	else
+		(void)snprintf(path, sizeof(path), "/proc/self/%s", file);
+	return open_read(path);
+}
+
+/* Lines of its maps; -1 when they cannot be read. */
+static int64_t count_vmas(pid_t of)
+{
+	int fd = open_of(of, "maps");
+	int64_t lines = 0;
+	ssize_t got;
+
+	if (fd < 0)
+		return -1;
+	while ((got = read(fd, shared->text, TEXT_SIZE)) > 0)
+		for (ssize_t i = 0; i < got; i++)
+			lines += shared->text[i] == '\n';
+	return close(fd) || got < 0 ? -1 : lines;
+}
+
+static void take_rollup(struct snapshot *snap, pid_t of)
 {
 	int64_t clean, dirty, huge, merged;
 
-	if (load(open_read("/proc/self/smaps_rollup")))
+	if (load(open_of(of, "smaps_rollup")))
 		return;
 	snap->field[M_PSS] = number_after("Pss:");
 	if (snap->field[M_PSS] >= 0)
@@ -149,7 +176,7 @@ static void take_cgroup(struct snapshot *snap)
 	}
 }
 
-void memory_measure(int label)
+void memory_measure(int label, pid_t of)
 {
 	struct snapshot *snap = &shared->memory[label];
 	int64_t merged;
@@ -159,19 +186,20 @@ void memory_measure(int label)
 	/* The process last: what reading the others costs the kernel is not its own. */
 	take_cgroup(snap);
 	take(snap, open_read("/proc/meminfo"), of_meminfo, 1024);
-	take(snap, open_read("/proc/self/status"), of_status, 1024);
-	take_rollup(snap);
+	take(snap, open_of(of, "status"), of_status, 1024);
+	take_rollup(snap, of);
 	/* Before Linux 6.7, which counts what is no longer mapped until KSM comes by. */
 	merged = snap->field[M_KSM] >= 0 ? -1 :
-		 load(open_read("/proc/self/ksm_merging_pages")) ? -1 : number_after("");
+		 load(open_of(of, "ksm_merging_pages")) ? -1 : number_after("");
 	if (merged >= 0)
 		snap->field[M_KSM] = merged * (int64_t)context.page_size;
-	snap->field[M_VMAS] = rb_count_vmas();
-	snap->field[M_HELD] = mechanism->held ? (int64_t)mechanism->held(&context) : 0;
+	snap->field[M_VMAS] = of ? count_vmas(of) : rb_count_vmas();
+	snap->field[M_HELD] = mechanism->held && !of ? (int64_t)mechanism->held(&context) : 0;
 	/* These are never absent in refbench.samples. */
 	for (int i = M_RSS; i <= M_VMAS; i++)
 		if (snap->field[i] < 0)
 			snap->field[i] = 0;
+	snap->executed = of;
 	snap->taken = true;
 }
 

@@ -161,7 +161,7 @@ static void out_snapshot(const char *name, const struct snapshot *snap)
 		else
 			out_text("%lld", (long long)snap->field[i]);
 	}
-	out_text("}");
+	out_text("%s}", snap->executed ? ",\"executed\":true" : "");
 }
 
 static void out_observation(const struct observation *seen)
@@ -203,7 +203,9 @@ void out_sample(void)
 		out_text("%s", i ? "," : "");
 		out_observation(&observations[i]);
 	}
-	out_text("]}\n");
+	out_text("]");
+	execute_out();
+	out_text("}\n");
 }
 
 static const char *kind_name(enum rb_failure kind)
@@ -215,9 +217,30 @@ static const char *kind_name(enum rb_failure kind)
 		return "wrong-content";
 	case RB_USAGE:
 		return "usage";
+	case RB_CRASHED:
+		return "crashed";
 	default:
 		return "unsupported";
 	}
+}
+
+/* Lines of text as strings. */
+static void out_log(const char *text)
+{
+	char line[256];
+
+	out_text(",\"log\":[");
+	for (bool first = true; *text; first = false) {
+		size_t length = strcspn(text, "\n");
+		size_t shown = length < sizeof(line) ? length : sizeof(line) - 1;
+
+		memcpy(line, text, shown);
+		line[shown] = '\0';
+		out_text(first ? "" : ",");
+		out_string(line);
+		text += length + (text[length] == '\n');
+	}
+	out_text("]");
 }
 
 void out_failure(const struct rb_error *error)
@@ -226,8 +249,11 @@ void out_failure(const struct rb_error *error)
 	out_string(error->message);
 	out_text(",\"remedy\":");
 	out_string(error->remedy);
-	out_text(",\"wanted\":%llu,\"limit\":%llu}\n", (unsigned long long)error->wanted,
+	out_text(",\"wanted\":%llu,\"limit\":%llu", (unsigned long long)error->wanted,
 		 (unsigned long long)error->limit);
+	if (*execute_log())
+		out_log(execute_log());
+	out_text("}\n");
 }
 
 void out_mechanism(const char *name, const struct rb_error *error)

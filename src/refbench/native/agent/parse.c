@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MAX_WORDS 16
-
 struct program program;
 
 enum closer { END_OF_FILE, END, PARENT };
@@ -139,10 +137,14 @@ static int parse_fork(struct parser *p, struct step *s, int depth)
 {
 	s->flag = parse_flag(p, "parent-first");
 	program.observations += p->times;
+	p->in_fork++;
 	if (parse_only(p, 0) || parse_body(p, depth, PARENT))
 		return -1;
 	s->middle = program.count;
-	return parse_body(p, depth, END);
+	if (parse_body(p, depth, END))
+		return -1;
+	p->in_fork--;
+	return 0;
 }
 
 static int parse_threads(struct parser *p, int depth, uint64_t *threads)
@@ -232,18 +234,49 @@ static int parse_block(struct parser *p, int depth, enum closer *closer)
 	return 0;
 }
 
-/* "refbench-program 1", then name and observe lines as long as they come. */
+static int parse_name(struct parser *p)
+{
+	(void)p;
+	return 0;
+}
+
+static int parse_observe(struct parser *p)
+{
+	if (p->count != 2 || (!is(p, 1, "all") && !is(p, 1, "failures")))
+		return parse_fail(p, "observe is followed by all or failures");
+	program.observe_all = is(p, 1, "all");
+	return 0;
+}
+
+/* What reads a line of the head that begins so; NULL: no such line. */
+static int (*head_parser(const char *at))(struct parser *)
+{
+	static const struct {
+		const char *word;
+		int (*parse)(struct parser *);
+	} heads[] = {
+		{ "name", parse_name }, { "observe", parse_observe }, { "file", parse_file },
+		{ "environment", parse_environment },
+	};
+
+	for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+		size_t length = strlen(heads[i].word);
+
+		if (!strncmp(at, heads[i].word, length) && strchr(" \t\r\n#", at[length]))
+			return heads[i].parse;
+	}
+	return NULL;
+}
+
+/* "refbench-program 1", then lines of the head as long as they come. */
 static int parse_head(struct parser *p)
 {
 	if (!next_line(p) || p->count != 2 || !is(p, 0, "refbench-program") || !is(p, 1, "1"))
 		return parse_fail(p, "the first line must be 'refbench-program 1'");
 	for (;;) {
 		char *at = p->at + strspn(p->at, " \t\r\v\f\n");
-		bool name = !strncmp(at, "name", 4) && strchr(" \t\r\n#", at[4]);
-		bool observe = !strncmp(at, "observe", 7) && strchr(" \t\r\n#", at[7]);
+		int (*parser)(struct parser *) = head_parser(at);
 
-		if (at[0] != '#' && !name && !observe)
-			return 0;
 		if (at[0] == '#') {
 			/* A comment: leave its line out and look again. */
 			for (char *c = p->at; c < at; c++)
@@ -253,11 +286,10 @@ static int parse_head(struct parser *p)
 			p->at = at + (*at == '\n');
 			continue;
 		}
-		if (!next_line(p) || name)
-			continue;
-		if (p->count != 2 || (!is(p, 1, "all") && !is(p, 1, "failures")))
-			return parse_fail(p, "observe is followed by all or failures");
-		program.observe_all = is(p, 1, "all");
+		if (!parser)
+			return 0;
+		if (next_line(p) && parser(p))
+			return -1;
 	}
 }
 
@@ -319,6 +351,7 @@ int program_read(const char *path, struct rb_error *error)
 	if (!text)
 		return -1;
 	p.at = text;
+	p.size = size;
 	program.steps = area_new(lines * sizeof(*program.steps), false);
 	if (!program.steps)
 		return fail_file(path, error);
@@ -327,6 +360,8 @@ int program_read(const char *path, struct rb_error *error)
 	strcpy(program.labels[program.label_count++], "start");
 	if (parse_text(&p) || program_place(path, error))
 		return -1;
+	if (program.words && program.region_count)
+		return parse_fail(&p, "a program with 'execute' maps nothing by itself");
 	/* Nothing writes the steps any more; a child need not copy them. */
 	if (mprotect(program.steps, lines * sizeof(*program.steps), PROT_READ) ||
 	    munmap(text, size))

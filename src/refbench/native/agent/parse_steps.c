@@ -20,9 +20,10 @@
 #endif
 
 const char *const verb_names[VERBS] = {
-	"phase", "measure", "map", "map-anonymous", "unmap", "touch", "expect", "advise",
+	"phase", "measure", "map", "map-anonymous", "unmap", "touch", "handout", "expect", "advise",
 	"protect", "lock", "unlock", "remap", "kernel-reads", "kernel-writes", "userfault",
-	"reference", "descriptors", "settle", "kernel-log", "repeat", "fork", "parallel", "threads",
+	"reference", "descriptors", "settle", "kernel-log", "execute", "repeat", "fork", "parallel",
+	"threads",
 };
 
 struct word {
@@ -46,6 +47,9 @@ static const struct word accesses[] = {
 };
 static const struct word orders[] = {
 	{ "forward", O_FORWARD }, { "backward", O_BACKWARD }, { "random", O_RANDOM }, { NULL, 0 },
+};
+static const struct word pasts[] = {
+	{ "fresh", P_FRESH }, { "reused", P_REUSED }, { "purged", P_PURGED }, { NULL, 0 },
 };
 static const struct word kernel_reads[] = {
 	{ "write", VIA_WRITE }, { "direct", VIA_DIRECT }, { "vmreadv", VIA_VMREADV },
@@ -139,6 +143,11 @@ static int name(struct parser *p, const char *word, char table[][NAME_SIZE], int
 	return 0;
 }
 
+int parse_label(struct parser *p, const char *word, int *out)
+{
+	return name(p, word, program.labels, &program.label_count, out);
+}
+
 static int parse_phase(struct parser *p, struct step *s)
 {
 	s->choice = -1;
@@ -151,18 +160,19 @@ static int parse_measure(struct parser *p, struct step *s)
 {
 	if (parse_only(p, 1))
 		return -1;
-	return name(p, p->words[1], program.labels, &program.label_count, &s->choice);
+	return parse_label(p, p->words[1], &s->choice);
 }
 
 static int parse_map(struct parser *p, struct step *s)
 {
-	bool plain = s->verb == V_MAP;
+	bool by_mechanism = s->verb == V_MAP;
 
-	s->flag = plain && parse_flag(p, "populate");
-	if (parse_only(p, plain ? 2 : 3) || region(p, p->words[1], &s->region) ||
+	s->choice = by_mechanism && parse_flag(p, "plain");
+	s->flag = by_mechanism && !s->choice && parse_flag(p, "populate");
+	if (parse_only(p, by_mechanism ? 2 : 3) || region(p, p->words[1], &s->region) ||
 	    parse_number(p, p->words[2], 1, INT64_MAX, &s->length))
 		return -1;
-	return plain ? 0 : region(p, p->words[3], &s->other);
+	return by_mechanism ? 0 : region(p, p->words[3], &s->other);
 }
 
 static int parse_range(struct parser *p, struct step *s)
@@ -220,6 +230,18 @@ static int parse_touch(struct parser *p, struct step *s)
 	if (s->size > s->stride)
 		return parse_fail(p, "a touch's size is larger than its stride");
 	return 0;
+}
+
+static int parse_handout(struct parser *p, struct step *s)
+{
+	s->count = 1;
+	if (range(p, s, 4) || one_of(p, p->words[4], pasts, &s->choice))
+		return -1;
+	if (p->count == 5)
+		return 0;
+	if (p->count > 6 || strncmp(p->words[5], "times=", 6))
+		return parse_fail(p, "'%.40s' is not one of times=", p->words[5]);
+	return parse_number(p, p->words[5] + 6, 1, INT64_MAX, &s->count);
 }
 
 static int parse_expect(struct parser *p, struct step *s)
@@ -290,16 +312,17 @@ int parse_step(struct parser *p, struct step *s)
 	static int (*const parsers[])(struct parser *, struct step *) = {
 		[V_PHASE] = parse_phase, [V_MEASURE] = parse_measure,
 		[V_MAP] = parse_map, [V_MAP_ANONYMOUS] = parse_map,
-		[V_UNMAP] = parse_range, [V_TOUCH] = parse_touch, [V_EXPECT] = parse_expect,
+		[V_UNMAP] = parse_range, [V_TOUCH] = parse_touch,
+		[V_HANDOUT] = parse_handout, [V_EXPECT] = parse_expect,
 		[V_ADVISE] = parse_choice, [V_PROTECT] = parse_choice,
 		[V_LOCK] = parse_range, [V_UNLOCK] = parse_range, [V_REMAP] = parse_remap,
 		[V_KERNEL_READS] = parse_kernel, [V_KERNEL_WRITES] = parse_kernel,
 		[V_USERFAULT] = parse_userfault, [V_REFERENCE] = parse_word,
 		[V_DESCRIPTORS] = parse_word, [V_SETTLE] = parse_word,
-		[V_KERNEL_LOG] = parse_word,
+		[V_KERNEL_LOG] = parse_word, [V_EXECUTE] = parse_execute,
 	};
 
-	for (uint8_t i = 0; i <= V_KERNEL_LOG; i++) {
+	for (uint8_t i = 0; i <= V_EXECUTE; i++) {
 		if (strcmp(verb_names[i], p->words[0]))
 			continue;
 		s->verb = i;

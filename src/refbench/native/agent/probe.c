@@ -35,7 +35,8 @@ static void try_here(struct rb_error *error)
 	if (trap.signal)
 		rb_fail(error, RB_UNSUPPORTED, 0, "", "A clean page cannot be read: %s.",
 			strsignal(trap.signal));
-	else if (*at != (mechanism->applies_pattern ? context.pattern.page[0] : 0))
+	else if (*at != (mechanism->applies_pattern && !mechanism->fills_at_malloc ?
+				 context.pattern.page[0] : 0))
 		rb_fail(error, RB_UNSUPPORTED, 0, "", "A clean page reads as 0x%02x.", *at);
 	else
 		error->kind = RB_OK;

@@ -25,14 +25,16 @@ static int fail_step(const struct step *s, enum rb_failure kind, int err, const 
 static int map_run(const struct step *s)
 {
 	struct region *r = &program.regions[s->region];
+	bool plain = s->choice;
 	struct rb_error error;
 
 	if (r->size)
 		return fail_step(s, RB_USAGE, 0, "the region is mapped already");
-	if (!mechanism->map(&context, r->base, s->length, s->flag ? RB_MAP_POPULATE : 0, &error))
+	if (!(plain ? rb_map_anonymous : mechanism->map)(&context, r->base, s->length,
+							 s->flag ? RB_MAP_POPULATE : 0, &error))
 		return run_stop(&error);
 	r->size = s->length;
-	r->mechanism = true;
+	r->mechanism = !plain;
 	r->used = true;
 	return 0;
 }
@@ -147,7 +149,7 @@ static int run_unseen(const struct task *task, const struct step *s)
 
 	switch (s->verb) {
 	case V_MEASURE:
-		memory_measure(s->choice);
+		memory_measure(s->choice, 0);
 		rc = 0;
 		break;
 	case V_EXPECT:
@@ -195,6 +197,8 @@ static int step_run(const struct task *task, uint32_t at)
 		return unmap_run(s);
 	case V_TOUCH:
 		return touch_run(task, s);
+	case V_HANDOUT:
+		return handout_run(s);
 	case V_ADVISE:
 		merging_note(s);
 		return observe_call(s, rb_madvise(&context, base + s->offset, s->length,
@@ -209,6 +213,8 @@ static int step_run(const struct task *task, uint32_t at)
 		return remap_run(s);
 	case V_REFERENCE:
 		return reference_run(s);
+	case V_EXECUTE:
+		return execute_run(s);
 	case V_REPEAT:
 		return repeat_run(task, at);
 	case V_FORK:
@@ -280,6 +286,7 @@ int sample_run(void)
 	memset(shared->memory, 0, sizeof(shared->memory));
 	atomic_store(&shared->observed, 0);
 	merging_forget();
+	execute_forget();
 	if (area_note_setup(false))
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, errno,
 				 "/proc/self/maps cannot be read");
@@ -287,7 +294,7 @@ int sample_run(void)
 	if (memory_start())
 		return fail_step(&program.steps[0], RB_UNSUPPORTED, 0,
 				 "/proc/self/clear_refs cannot be written");
-	memory_measure(0);
+	memory_measure(0, 0);
 	phase_enter(PHASE_SETUP);
 	rc = set_up();
 	phase_enter(-1);

@@ -257,6 +257,7 @@ static const struct rb_mechanism memfd_mechanism = {
 	.api_version = RB_API_VERSION,
 	.name = "memfd",
 	.applies_pattern = true,
+	.purge_restores = true,
 	.setup = memfd_setup,
 	.map = memfd_map,
 	.held = memfd_held,

@@ -158,6 +158,7 @@ static const struct rb_mechanism memfd_full_mechanism = {
 	.api_version = RB_API_VERSION,
 	.name = "memfd-full",
 	.applies_pattern = true,
+	.purge_restores = true,
 	.setup = memfd_full_setup,
 	.map = memfd_full_map,
 	.forget = memfd_full_forget,

@@ -102,6 +102,7 @@ static const struct rb_mechanism refpage_mechanism = {
 	.api_version = RB_API_VERSION,
 	.name = "refpage",
 	.applies_pattern = true,
+	.purge_restores = true,
 	.setup = refpage_setup,
 	.map = refpage_map,
 	.held = rb_reference_held,

@@ -112,6 +112,7 @@ static const struct rb_mechanism refpage_dev_mechanism = {
 	.api_version = RB_API_VERSION,
 	.name = "refpage-dev",
 	.applies_pattern = true,
+	.purge_restores = true,
 	.setup = refpage_dev_setup,
 	.map = refpage_dev_map,
 	.held = rb_reference_held,

@@ -161,6 +161,7 @@ static const struct rb_mechanism refpage_mmap_mechanism = {
 	.api_version = RB_API_VERSION,
 	.name = "refpage-mmap",
 	.applies_pattern = true,
+	.purge_restores = true,
 	.setup = refpage_mmap_setup,
 	.map = refpage_mmap_map,
 	.tamper = refpage_mmap_tamper,

@@ -95,6 +95,7 @@ static const struct rb_mechanism segv_mechanism = {
 	.name = "segv",
 	.applies_pattern = true,
 	.owns_signals = true,
+	.stops_system_calls = true,
 	.setup = segv_setup,
 	.map = segv_map,
 	.forget = segv_forget,

@@ -245,6 +245,7 @@ static int uffd_after_fork_child(struct rb_context *ctx, struct rb_error *error)
 	close_all(u);
 	u->running = false;
 	u->depth++;
+	ctx->pattern_lost = !u->atfork && !u->events;
 	if (!u->atfork)
 		return 0;
 	rb_ranges_after_fork(u->ranges);
@@ -257,6 +258,7 @@ static const struct rb_mechanism uffd_mechanism = {
 	.api_version = RB_API_VERSION,
 	.name = "uffd",
 	.applies_pattern = true,
+	.purge_restores = true,
 	.setup = uffd_setup,
 	.map = uffd_map,
 	.forget = uffd_forget,

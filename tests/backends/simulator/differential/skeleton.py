@@ -57,7 +57,7 @@ def _lines(program: Program) -> int:
 
 
 def _padded(program: Program, comments: int) -> Program:
-    return Padded(program.name, program.steps, program.observe_all, comments)
+    return Padded(program.name, program.steps, program.observe_all, comments=comments)
 
 
 def _bare(steps: Sequence[Step]) -> tuple[Step, ...]:
