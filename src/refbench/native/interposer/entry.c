@@ -165,7 +165,8 @@ static void *aligned(size_t align, size_t size)
 	/* Its own limits: the class of more than that does not exist. */
 	if (size > PTRDIFF_MAX || align > PTRDIFF_MAX - size)
 		return fail(ENOMEM);
-	got = rbje_mallocx(size ? size : 1,
+	size += !size;
+	got = rbje_mallocx(size,
 			   RBJE_ALIGN_LG(__builtin_ctzl(align)) | rb_place(size, false));
 	return got ? rb_hand_out(got, size, rbje_sallocx(got, 0), 0) : fail(ENOMEM);
 }

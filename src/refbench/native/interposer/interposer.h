@@ -96,6 +96,9 @@ const struct rb_recorder *rb_recorder_open(const char *path, struct rb_error *er
 /* Makes everything ready on the first call of the process. false: it is being made ready. */
 bool rb_start(void);
 
+/* While it is busy again, in a forked child, a thread that has not joined gets early memory. */
+void rb_set_busy(bool busy);
+
 /* One line on stderr and exit status RB_EXIT_REFUSED, without running exit handlers. */
 void rb_refuse(const struct rb_error *error) __attribute__((noreturn));
 

@@ -61,8 +61,13 @@ static void after_fork_child(void)
 	struct rb_error error = { .kind = RB_OK };
 
 	rb_context.pattern_lost = false;
+	/* What it allocates, as for a thread, must not touch pages that it still has to register. */
+	rb_joined = false;
+	rb_set_busy(true);
 	if (rb_mechanism->after_fork_child && rb_mechanism->after_fork_child(&rb_context, &error))
 		rb_refuse(&error);
+	rb_set_busy(false);
+	rb_joined = true;
 	if (rb_context.pattern_lost)
 		rb_backing_forget_fresh();
 	RB_RECORD(after_fork_child);
