@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -177,7 +178,12 @@ def test_slab_is_kernel_memory_without_page_tables_where_the_cgroup_has_no_slab(
 
 
 def test_an_executed_programs_memory_is_counted_from_nothing() -> None:
-    own = {"pss": 700 * KIB, "uss": 600 * KIB, "sys_shmem": 500 * KIB, "cgroup_current": 90 * KIB}
+    own: dict[str, Any] = {
+        "pss": 700 * KIB,
+        "uss": 600 * KIB,
+        "sys_shmem": 500 * KIB,
+        "cgroup_current": 90 * KIB,
+    }
     start = replace(START, **dict.fromkeys(own, 7 * KIB))
     found = sample(exit=replace(TOUCHED, **own, executed=True))
     found = replace(found, memory={**found.memory, "start": start})
