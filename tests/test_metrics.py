@@ -184,7 +184,8 @@ def test_an_executed_programs_memory_is_counted_from_nothing() -> None:
         "sys_shmem": 500 * KIB,
         "cgroup_current": 90 * KIB,
     }
-    start = replace(START, **dict.fromkeys(own, 7 * KIB))
+    before: dict[str, Any] = dict.fromkeys(own, 7 * KIB)
+    start = replace(START, **before)
     found = sample(exit=replace(TOUCHED, **own, executed=True))
     found = replace(found, memory={**found.memory, "start": start})
     assert value("rss", found) == 1800 * KIB
