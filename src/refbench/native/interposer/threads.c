@@ -81,7 +81,9 @@ static int fail(struct rb_error *error, const char *what, int err)
 
 int rb_place(size_t size, bool zero)
 {
-	if (RB_UNLIKELY(large_least && size >= large_least))
+	/* jemalloc compares the size class, which is less than twice what was asked for. */
+	if (RB_UNLIKELY(large_least && size > large_least / 2 &&
+			(size > PTRDIFF_MAX || rbje_nallocx(size, 0) >= large_least)))
 		return RBJE_ARENA(large[zero]) | RBJE_NO_CACHE;
 	return zero && size > cached_most ? RBJE_ARENA(zeroes) | RBJE_NO_CACHE : 0;
 }
