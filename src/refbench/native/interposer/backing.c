@@ -102,8 +102,10 @@ static void give_back(void *addr, size_t size)
 
 static void *map_fresh_at(void *addr, size_t size, struct rb_error *error)
 {
+	bool joined = rb_step_inside();
 	void *got = rb_mechanism->map(&rb_context, addr, size, 0, error);
 
+	rb_step_out(joined);
 	if (!got || !rb_fresh_announce((uintptr_t)addr, size, true))
 		return got;
 	give_back(got, size);

@@ -13,7 +13,7 @@ static inline bool enter(void)
 {
 	if (RB_LIKELY(rb_joined))
 		return true;
-	if (!rb_start())
+	if (rb_inside || !rb_start())
 		return false;
 	rb_join();
 	return true;

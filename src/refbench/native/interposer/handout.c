@@ -128,6 +128,15 @@ static void cover(uintptr_t start, uintptr_t mark, uintptr_t from, uintptr_t end
 	count(filled, untouched);
 }
 
+/*
+ * Whether a block is handed out with all of its bytes. Large ones that are not ours (of a thread
+ * that is ending) have no place for what was asked for.
+ */
+static bool whole(uintptr_t start, size_t usable)
+{
+	return usable <= rb_small_most || !rb_fresh_knows(start);
+}
+
 void *rb_hand_out(void *addr, size_t size, size_t usable, size_t kept)
 {
 	uintptr_t start = (uintptr_t)addr;
@@ -141,8 +150,8 @@ void *rb_hand_out(void *addr, size_t size, size_t usable, size_t kept)
 		count(rb_mechanism->applies_pattern ? usable - kept : 0, 0);
 		RB_RECORD(span, addr, usable, false);
 	} else {
-		end = usable <= rb_small_most ? start + usable : up(start + size);
-		if (usable > rb_small_most)
+		end = whole(start, usable) ? start + usable : up(start + size);
+		if (!whole(start, usable))
 			rb_fresh_set_requested(start, size);
 		cover(start, start, start + kept, end, start + size);
 	}
@@ -154,7 +163,7 @@ void *rb_hand_on(void *addr, size_t size, size_t usable, size_t kept)
 {
 	uintptr_t start = (uintptr_t)addr;
 
-	if (usable <= rb_small_most) {
+	if (whole(start, usable)) {
 		/* What was behind the old end is the pattern, unless the block was larger once. */
 		if (rb_mechanism->applies_pattern && size < usable)
 			fill(start + size, start + usable);
@@ -173,7 +182,7 @@ void *rb_hand_out_zeroed(void *addr, size_t size, size_t usable)
 	uintptr_t start = (uintptr_t)addr;
 
 	rb_fresh_use(down(start), up(start + usable));
-	if (usable > rb_small_most)
+	if (!whole(start, usable))
 		rb_fresh_set_requested(start, size);
 	else if (rb_mechanism->applies_pattern && size < usable)
 		fill(start + size, start + usable);

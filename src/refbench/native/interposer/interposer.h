@@ -96,9 +96,6 @@ const struct rb_recorder *rb_recorder_open(const char *path, struct rb_error *er
 /* Makes everything ready on the first call of the process. false: it is being made ready. */
 bool rb_start(void);
 
-/* While it is busy again, in a forked child, a thread that has not joined gets early memory. */
-void rb_set_busy(bool busy);
-
 /* One line on stderr and exit status RB_EXIT_REFUSED, without running exit handlers. */
 void rb_refuse(const struct rb_error *error) __attribute__((noreturn));
 
@@ -199,6 +196,14 @@ int rb_threads_start(struct rb_error *error);
 
 /* Gives the calling thread an arena of the program's. */
 void rb_join(void);
+
+/*
+ * Around calls of the mechanism, which may start a thread: what that allocates is early memory,
+ * for jemalloc may be holding locks, and the mechanism may not be ready. What to leave with.
+ */
+extern __thread bool rb_inside __attribute__((tls_model("initial-exec")));
+bool rb_step_inside(void);
+void rb_step_out(bool joined);
 
 /* Flags of rbje_mallocx() for blocks of a size; 0: those of rbje_malloc() will do. */
 int rb_place(size_t size, bool zero);

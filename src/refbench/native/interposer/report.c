@@ -17,9 +17,20 @@ struct shares {
 	uint64_t supplied;		/* of that, in memory of the mechanism */
 };
 
-/* Clean pages of files, the text of libraries, are the page cache's and not the process's. */
-static const char *const private_fields[] = { "Private_Dirty:", "Swap:", "Private_Clean:" };
-#define PRIVATE_ANYWHERE 2
+/*
+ * Of the mechanism's mappings all private pages count, be they a memfd's; of others anonymous ones.
+ * Pages of files, the text of libraries, are the page cache's, and dirty where files are in tmpfs.
+ */
+static const struct {
+	const char *name;
+	bool ours;
+	bool others;
+} fields[] = {
+	{ "Private_Clean:", true, false },
+	{ "Private_Dirty:", true, false },
+	{ "Anonymous:", false, true },
+	{ "Swap:", true, true },
+};
 
 /* One line of smaps: the beginning of a mapping, or a number of it. */
 static void take_line(const char *line, bool *ours, struct shares *shares)
@@ -31,13 +42,12 @@ static void take_line(const char *line, bool *ours, struct shares *shares)
 		*ours = rb_backing_supplied((uintptr_t)number);
 		return;
 	}
-	for (size_t i = 0; i < sizeof(private_fields) / sizeof(private_fields[0]); i++) {
-		size_t length = strlen(private_fields[i]);
+	for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+		size_t length = strlen(fields[i].name);
 
-		if (strncmp(line, private_fields[i], length) ||
+		if (!(*ours ? fields[i].ours : fields[i].others) ||
+		    strncmp(line, fields[i].name, length) ||
 		    sscanf(line + length, "%" SCNu64, &number) != 1)
-			continue;
-		if (!*ours && i >= PRIVATE_ANYWHERE)
 			continue;
 		shares->private_bytes += number * 1024;
 		shares->supplied += *ours ? number * 1024 : 0;

@@ -190,11 +190,6 @@ bool rb_start(void)
 }
 
 /* Before jemalloc's own constructor, which would take its settings as they are by then. */
-void rb_set_busy(bool busy)
-{
-	atomic_store_explicit(&state, busy ? BUSY : READY, memory_order_release);
-}
-
 __attribute__((constructor(101))) static void construct(void)
 {
 	(void)rb_start();

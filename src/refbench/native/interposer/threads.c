@@ -13,6 +13,23 @@
 
 __thread bool rb_joined __attribute__((tls_model("initial-exec")));
 
+__thread bool rb_inside __attribute__((tls_model("initial-exec")));
+
+bool rb_step_inside(void)
+{
+	bool joined = rb_joined;
+
+	rb_joined = false;
+	rb_inside = true;
+	return joined;
+}
+
+void rb_step_out(bool joined)
+{
+	rb_inside = false;
+	rb_joined = joined;
+}
+
 static unsigned int arenas;	/* 1 .. arenas - 1 are the program's threads' */
 static unsigned int large[2];	/* for large blocks, without and with zeroes ... */
 static size_t large_least;	/* ... of so many bytes */
@@ -59,15 +76,13 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
 	struct rb_error error = { .kind = RB_OK };
+	bool joined;
 
 	rb_context.pattern_lost = false;
-	/* What it allocates, as for a thread, must not touch pages that it still has to register. */
-	rb_joined = false;
-	rb_set_busy(true);
+	joined = rb_step_inside();
 	if (rb_mechanism->after_fork_child && rb_mechanism->after_fork_child(&rb_context, &error))
 		rb_refuse(&error);
-	rb_set_busy(false);
-	rb_joined = true;
+	rb_step_out(joined);
 	if (rb_context.pattern_lost)
 		rb_backing_forget_fresh();
 	RB_RECORD(after_fork_child);
@@ -81,7 +96,9 @@ static int fail(struct rb_error *error, const char *what, int err)
 
 int rb_place(size_t size, bool zero)
 {
-	if (RB_UNLIKELY(large_least && size >= large_least))
+	/* jemalloc compares the size class, which is less than twice what was asked for. */
+	if (RB_UNLIKELY(large_least && size > large_least / 2 &&
+			(size > PTRDIFF_MAX || rbje_nallocx(size, 0) >= large_least)))
 		return RBJE_ARENA(large[zero]) | RBJE_NO_CACHE;
 	return zero && size > cached_most ? RBJE_ARENA(zeroes) | RBJE_NO_CACHE : 0;
 }
