@@ -204,9 +204,9 @@ class AgentSession(Closing):
 
     def _argv(self, cell: Cell, iterations: int) -> list[str]:
         execution = self._execution(cell) if executes(cell.program) else None
-        known = registry().mechanism(cell.mechanism)
-        replayed = bool(known.sources) and hands_out(cell.program.steps)
-        if execution is None and known.only_executed and not replayed:
+        known = registry().mechanisms.get(cell.mechanism.name)
+        replayed = known and known.sources and hands_out(cell.program.steps)
+        if execution is None and known and known.only_executed and not replayed:
             raise Unsupported(
                 f"{cell.mechanism.name} is an allocator: it serves programs that are executed.",
                 remedy="Take a workload that executes one, such as pdfium.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import click
 import pytest
 
 from refbench.cli.program import COMMANDS, main
@@ -94,8 +96,19 @@ def test_every_command_has_help_with_examples_and_the_common_options(
 ) -> None:
     assert main([name, "--help"]) == 0
     out = capsys.readouterr().out
-    for text in ("Examples:", f"refbench {name}", "--json", "--quiet", "--no-color"):
+    for text in ("Examples:", f"refbench {name}"):
         assert text in out
+    command = importlib.import_module(COMMANDS[name]).command
+    pages = [out]
+    if isinstance(command, click.Group):
+        pages = []
+        for sub in command.commands:
+            assert main([name, sub, "--help"]) == 0
+            pages.append(capsys.readouterr().out)
+    assert pages
+    for page in pages:
+        for text in ("--json", "--quiet", "--no-color"):
+            assert text in page
 
 
 def test_the_version(refbench: Refbench) -> None:
