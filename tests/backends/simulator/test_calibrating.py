@@ -184,7 +184,7 @@ def test_what_is_held_out_is_never_fitted_to() -> None:
     held = {str(spec) for spec, _ in select_workloads(known, cells.HELD_OUT_WORKLOADS)}
     assert len(fitted) == len(cells.WORKLOADS)
     assert not fitted & held
-    # A real program has no model, and its trace is one program of one size: nothing is fitted there.
+    # A real program has no model, and its trace is one program of one size.
     specs = [case.workload for case in known.cases.values()]
     cases = {spec for spec in specs if not spec.name.startswith("pdfium")}
     assert {str(known.workload(spec).canonical(spec)) for spec in cases} <= held
