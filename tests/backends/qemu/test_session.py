@@ -67,10 +67,11 @@ def test_one_cell_counts_the_same_whatever_ran_before(
         assert counts(another.run(cell("anon"), 2, 120)) == first
 
 
-def test_a_slow_host_changes_no_count(
+def test_a_slow_host_changes_counts_by_one_batch_at_most(
     counted: QemuSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What segv unmaps comes back in a batch, whose place in a run depends on when that began."""
+    """What segv unmaps comes back in a batch that lies at the edge of a tick: docs/qemu.md says how
+    far the sides are apart. A guest that starts programs by the host's pace differs by 2 %."""
     request = Request(mechanisms=("segv",), workloads=("fork-child-write",))
     known = counted.capabilities()
     plan = make_plan(registry(), known.page_size, request, known.mechanisms, clock=counted.clock)
@@ -83,7 +84,7 @@ def test_a_slow_host_changes_no_count(
 
     monkeypatch.setattr(GuestPort, "_send", send_late)
     late = total(counted.run(plan.cells[0], 2, 120))
-    assert abs(late - at_once) < 0.0005 * at_once
+    assert abs(late - at_once) < 0.002 * at_once
 
 
 def test_every_mechanism_of_the_patched_kernel_measures(
